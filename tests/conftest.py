@@ -1,0 +1,60 @@
+"""Fixtures of the whole suite: a real Apache Kafka and a real PostgreSQL, started once each, on free ports."""
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+from pytest_django.fixtures import SettingsWrapper
+
+from tklocal.kafka import Cluster
+from tklocal.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One broker for the whole run. A test that kills brokers starts a cluster of its own."""
+    with Cluster(tmp_path_factory.mktemp("kafka"), port=0) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def kafka_admin(kafka: Cluster) -> AdminClient:
+    return AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+
+@pytest.fixture
+def broker(kafka: Cluster, settings: SettingsWrapper) -> str:
+    """Points the project at the suite's broker; gives its address."""
+    settings.KAFKA_BROKER_URL = kafka.bootstrap
+    return kafka.bootstrap
+
+
+@pytest.fixture
+def make_topic(kafka_admin: AdminClient) -> Iterator[Callable[..., str]]:
+    """``make_topic(partitions=1, **config)`` makes a topic with a name of its own and deletes it after the test."""
+    made: list[str] = []
+
+    def make(partitions: int = 1, name: str = "", **config: str) -> str:
+        name = name or f"test-{uuid.uuid4().hex[:12]}"
+        options = {key.replace("_", "."): value for key, value in config.items()}
+        new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=options)
+        kafka_admin.create_topics([new])[name].result(timeout=10)
+        made.append(name)
+        return name
+
+    yield make
+    if made:
+        kafka_admin.delete_topics(made)
+
+
+@pytest.fixture
+def topic(make_topic: Callable[..., str]) -> str:
+    """A topic of one partition for this test alone."""
+    return make_topic()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with Postgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server

@@ -1,0 +1,63 @@
+"""The settings dict TK, its defaults, and the reader that the other apps use for theirs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings as django_settings
+
+DEFAULTS: dict[str, Any] = {
+    # The topic of a message that names none.
+    "TOPIC": "sample-topic",
+    # Topics that HTTP requests may name; None: TOPIC alone. Patterns as in fnmatch: ["orders.*"]. Django code is not bound by it.
+    "TOPICS": None,
+    # Whether GET /tkprod produces, as the tutorial's does; None: while DEBUG is on.
+    "GET_PRODUCES": None,
+    # Bytes. The value's limit agrees with the broker's message.max.bytes, which also counts key and headers.
+    "MAX_VALUE_BYTES": 1_048_576,
+    "MAX_KEY_BYTES": 32_768,
+    "MAX_HEADERS_BYTES": 16_384,
+    # Bytes of one HTTP batch, and of one record line in it.
+    "MAX_BATCH_BYTES": 104_857_600,
+    # Seconds from a request's arrival to its answer; librdkafka's delivery timeout is kept within it.
+    "REQUEST_TIMEOUT": 10.0,
+    # Seconds after which an unacknowledged message is given up; less than REQUEST_TIMEOUT.
+    "DELIVERY_TIMEOUT": 8.0,
+    # Milliseconds that the producer waits for company; 1 suits single messages.
+    "LINGER_MS": 1,
+    # The producer's queue: messages and KiB. A full queue answers 503 at once.
+    "QUEUE_MESSAGES": 100_000,
+    "QUEUE_KIB": 262_144,
+    # Seconds for which topic metadata is believed.
+    "METADATA_SECONDS": 5.0,
+    # Seconds for which a token's check is believed; a revocation takes effect within it.
+    "TOKEN_SECONDS": 5.0,
+    # Seconds for which an Idempotency-Key's answer is kept.
+    "IDEMPOTENCY_SECONDS": 86_400,
+    # The outbox: shards of keys that relays lease, the lease in seconds, seconds that sent rows are kept.
+    "OUTBOX_SHARDS": 16,
+    "OUTBOX_LEASE_SECONDS": 10.0,
+    "OUTBOX_KEEP_SECONDS": 86_400,
+}
+
+
+class AppSettings:
+    """Read access to one app's settings dict: ``settings.TOPIC`` is the project's value or the default.
+
+    Looks at Django's settings each time, so that ``override_settings`` works.
+    """
+
+    def __init__(self, name: str, defaults: Mapping[str, Any]) -> None:
+        self.name = name
+        self.defaults = defaults
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.defaults:
+            raise AttributeError(f"{self.name} has no setting {name!r}")
+        return getattr(django_settings, self.name, {}).get(name, self.defaults[name])
+
+    def unknown(self) -> list[str]:
+        """Names in the project's dict that are no setting."""
+        return sorted(set(getattr(django_settings, self.name, {})) - set(self.defaults))
+
+
+settings = AppSettings("TK", DEFAULTS)

@@ -1,0 +1,137 @@
+"""What can go wrong in tk: one root, TkError; ``code`` for machines, ``status`` for HTTP.
+
+A class's docstring is its default message.
+"""
+
+from typing import ClassVar
+
+
+class TkError(Exception):
+    """Producing failed."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    retry_after: ClassVar[int | None] = None  # seconds
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+
+
+class BadRequest(TkError):
+    """The request cannot be understood."""
+
+    code = "bad_request"
+    status = 400
+
+
+class InvalidRecord(BadRequest):
+    """The record breaks a rule of Kafka or of this installation."""
+
+    code = "invalid_record"
+
+
+class MissingMessage(InvalidRecord):
+    """There is no message: send a non-empty `message`."""
+
+    code = "missing_message"
+
+
+class BadEncoding(InvalidRecord):
+    """The text is not valid UTF-8, or has a NUL in it."""
+
+    code = "bad_encoding"
+
+
+class TooLarge(InvalidRecord):
+    """The message is larger than this installation takes."""
+
+    code = "too_large"
+    status = 413
+
+
+class InvalidTopic(InvalidRecord):
+    """A topic's name has 1 to 249 letters, digits, dots, underscores and hyphens."""
+
+    code = "invalid_topic"
+
+
+class UnknownTopic(InvalidRecord):
+    """The broker has no such topic: create it first."""
+
+    code = "unknown_topic"
+    status = 404
+
+
+class InvalidKey(InvalidRecord):
+    """The key cannot be used."""
+
+    code = "invalid_key"
+
+
+class InvalidHeader(InvalidRecord):
+    """A header cannot be used."""
+
+    code = "invalid_header"
+
+
+class InvalidPartition(InvalidRecord):
+    """The topic has no such partition."""
+
+    code = "invalid_partition"
+
+
+class InvalidTimestamp(InvalidRecord):
+    """A timestamp is milliseconds since 1970, not negative."""
+
+    code = "invalid_timestamp"
+
+
+class Unauthenticated(TkError):
+    """Say who you are: log in, or send `Authorization: Bearer <token>`."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(TkError):
+    """You have no permission for this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class CrossSite(Forbidden):
+    """The browser says that another site sent this request."""
+
+    code = "cross_site"
+
+
+class NotSent(TkError):
+    """The broker did not answer and the message was certainly not sent: try again."""
+
+    code = "not_sent"
+    status = 503
+    retry_after = 2
+
+
+class QueueFull(NotSent):
+    """Too many messages wait for the broker; this one was not taken: try again."""
+
+    code = "queue_full"
+    retry_after = 1
+
+
+class OutcomeUnknown(TkError):
+    """The broker did not acknowledge in time: the message may or may not be there.
+
+    Send it again with the same Idempotency-Key to be sure that it is stored once."""
+
+    code = "outcome_unknown"
+    status = 504
+
+
+class BrokerRefused(TkError):
+    """The broker refused the message."""
+
+    code = "broker_refused"
+    status = 502

@@ -1,0 +1,59 @@
+"""What can go wrong in tkcons: one root, TkconsError; ``code`` for machines, ``status`` for HTTP."""
+
+class TkconsError(Exception):
+    """Consuming failed."""
+
+    code = "error"
+    status = 500
+    retry_after: int | None = None  # seconds
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+
+
+class StaleOwner(TkconsError):
+    """Another consumer owns this partition now; nothing of this batch was stored."""
+
+    code = "stale_owner"
+    status = 409
+
+
+class SinkUnavailable(TkconsError):
+    """The sink cannot store now; the consumer waits and tries again."""
+
+    code = "sink_unavailable"
+    status = 503
+
+
+class SinkDamaged(TkconsError):
+    """The sink has less than was recorded: stop and look before anything is written to it."""
+
+    code = "sink_damaged"
+
+
+class SinkLocked(TkconsError):
+    """Another process writes to this sink."""
+
+    code = "sink_locked"
+    status = 409
+
+
+class OffsetLost(TkconsError):
+    """Kafka no longer has the offset at the stored position: messages expired unread. Seek to go on."""
+
+    code = "offset_lost"
+
+
+class UnknownGroup(TkconsError):
+    """There is no such group: see the sinks in TKCONS and the handlers."""
+
+    code = "unknown_group"
+    status = 404
+
+
+class GroupRunning(TkconsError):
+    """The group is running: stop it first."""
+
+    code = "group_running"
+    status = 409
+

@@ -1,0 +1,35 @@
+"""Structured logs: the apps log through the standard library, structlog renders, on standard error."""
+
+import logging.config
+from collections.abc import Mapping
+
+import structlog
+
+
+def configure(settings: Mapping[str, object]) -> None:
+    """Set up logging from ``{"level": ..., "json": ...}``: JSON lines, or text for a terminal."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: structlog.typing.Processor = structlog.dev.ConsoleRenderer(colors=False)
+    if settings["json"]:
+        shared.append(structlog.processors.format_exc_info)
+        renderer = structlog.processors.JSONRenderer(default=repr)
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {
+                "structured": {
+                    "()": structlog.stdlib.ProcessorFormatter,
+                    "foreign_pre_chain": shared,
+                    "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+                }
+            },
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+            "root": {"handlers": ["stderr"], "level": settings["level"]},
+        }
+    )

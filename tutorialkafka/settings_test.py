@@ -1,0 +1,17 @@
+"""The test suite's settings: production's, but for a key and plain HTTP. DEBUG's behaviour is asked for test by test."""
+
+import os
+import tempfile
+
+os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "x" * 50)
+os.environ.setdefault("INSECURE_HTTP", "1")
+os.environ.setdefault("DATA", tempfile.mkdtemp(prefix="tutorialkafka-test-"))
+
+from tutorialkafka.settings import *  # noqa: E402, F403
+
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "testserver"]
+STORAGES = {  # no manifest: collectstatic does not run before tests
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

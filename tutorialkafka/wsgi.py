@@ -1,0 +1,9 @@
+"""The WSGI entry: ``manage.py runserver`` and gunicorn."""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tutorialkafka.settings")
+
+from django.core.wsgi import get_wsgi_application
+
+application = get_wsgi_application()
