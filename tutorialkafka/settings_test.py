@@ -1,4 +1,4 @@
-"""The test suite's settings: production's, but for a key and plain HTTP. DEBUG's behaviour is asked for test by test."""
+"""The test suite's settings: production's, but for a key and plain HTTP. A test that wants DEBUG asks for it."""
 
 import os
 import tempfile
@@ -7,7 +7,7 @@ os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "x" * 50)
 os.environ.setdefault("INSECURE_HTTP", "1")
 os.environ.setdefault("DATA", tempfile.mkdtemp(prefix="tutorialkafka-test-"))
 
-from tutorialkafka.settings import *  # noqa: E402, F403
+from tutorialkafka.settings import *  # noqa: F403
 
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "testserver"]
 STORAGES = {  # no manifest: collectstatic does not run before tests
