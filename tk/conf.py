@@ -8,7 +8,8 @@ from django.conf import settings as django_settings
 DEFAULTS: dict[str, Any] = {
     # The topic of a message that names none.
     "TOPIC": "sample-topic",
-    # Topics that HTTP requests may name; None: TOPIC alone. Patterns as in fnmatch: ["orders.*"]. Django code is not bound by it.
+    # Topics that HTTP requests may name, as patterns of fnmatch: ["orders.*"]; None: TOPIC alone, while DEBUG is on any.
+    # Django code is not bound by it.
     "TOPICS": None,
     # Whether GET /tkprod produces, as the tutorial's does; None: while DEBUG is on.
     "GET_PRODUCES": None,
@@ -16,8 +17,6 @@ DEFAULTS: dict[str, Any] = {
     "MAX_VALUE_BYTES": 1_048_576,
     "MAX_KEY_BYTES": 32_768,
     "MAX_HEADERS_BYTES": 16_384,
-    # Bytes of one HTTP batch, and of one record line in it.
-    "MAX_BATCH_BYTES": 104_857_600,
     # Seconds from a request's arrival to its answer; librdkafka's delivery timeout is kept within it.
     "REQUEST_TIMEOUT": 10.0,
     # Seconds after which an unacknowledged message is given up; less than REQUEST_TIMEOUT.
@@ -31,12 +30,6 @@ DEFAULTS: dict[str, Any] = {
     "METADATA_SECONDS": 5.0,
     # Seconds for which a token's check is believed; a revocation takes effect within it.
     "TOKEN_SECONDS": 5.0,
-    # Seconds for which an Idempotency-Key's answer is kept.
-    "IDEMPOTENCY_SECONDS": 86_400,
-    # The outbox: shards of keys that relays lease, the lease in seconds, seconds that sent rows are kept.
-    "OUTBOX_SHARDS": 16,
-    "OUTBOX_LEASE_SECONDS": 10.0,
-    "OUTBOX_KEEP_SECONDS": 86_400,
 }
 
 

@@ -3,7 +3,20 @@
 A class's docstring is its default message.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Protocol
+
+
+class HttpError(Protocol):
+    """An error that knows how to be an answer: those of tk and of the apps that rest on it."""
+
+    @property
+    def code(self) -> str: ...
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def retry_after(self) -> int | None: ...
 
 
 class TkError(Exception):
@@ -135,3 +148,17 @@ class BrokerRefused(TkError):
 
     code = "broker_refused"
     status = 502
+
+
+class UnsupportedMedia(BadRequest):
+    """Send a form, JSON, or text in UTF-8, without a content encoding."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class GetRefused(TkError):
+    """A GET changes nothing here: send a POST."""
+
+    code = "method_not_allowed"
+    status = 405

@@ -1,6 +1,4 @@
-"""API tokens, remembered answers, and the outbox."""
-
-import uuid
+"""API tokens."""
 
 from django.conf import settings
 from django.db import models
@@ -17,7 +15,9 @@ class Token(models.Model):
     )
     user_name = models.CharField(_("user's name"), max_length=150, blank=True, editable=False)
     scopes = models.JSONField(_("scopes"), default=list, help_text=_("Permissions such as tk.produce."))
-    topics = models.JSONField(_("topics"), default=list, blank=True, help_text=_("Patterns; empty: as the settings say."))
+    topics = models.JSONField(
+        _("topics"), default=list, blank=True, help_text=_("Patterns; empty: as the settings say.")
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
     revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True)
@@ -32,89 +32,3 @@ class Token(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-
-class IdempotencyKey(models.Model):
-    """The answer to a request that carried an Idempotency-Key; committed before anything is sent."""
-
-    class State(models.TextChoices):
-        IN_FLIGHT = "in_flight", _("in flight")
-        UNKNOWN = "unknown", _("outcome unknown")
-        FINISHED = "finished", _("finished")
-
-    caller = models.CharField(_("caller"), max_length=150)
-    method = models.CharField(_("method"), max_length=8)
-    path = models.CharField(_("path"), max_length=255)
-    key = models.CharField(_("key"), max_length=255)
-    body_digest = models.CharField(max_length=64)
-    event_id = models.UUIDField(_("event id"), default=uuid.uuid4, editable=False)
-    state = models.CharField(_("state"), max_length=10, choices=State, default=State.IN_FLIGHT)
-    status = models.PositiveSmallIntegerField(_("status"), null=True)
-    content_type = models.CharField(max_length=100, blank=True)
-    body = models.BinaryField(default=bytes)
-    accepted_at = models.DateTimeField(_("accepted"), auto_now_add=True)
-    acknowledged_at = models.DateTimeField(_("acknowledged"), null=True)
-    expires_at = models.DateTimeField(_("expires"), db_index=True)
-
-    class Meta:
-        verbose_name = _("idempotency key")
-        verbose_name_plural = _("idempotency keys")
-        constraints = [
-            models.UniqueConstraint(fields=["caller", "method", "path", "key"], name="tk_idempotencykey_unique")
-        ]
-
-    def __str__(self) -> str:
-        return self.key
-
-
-class OutboxEvent(models.Model):
-    """A message that a database transaction published; a relay sends it after the commit."""
-
-    class State(models.IntegerChoices):
-        PENDING = 0, _("pending")
-        SENT = 1, _("sent")
-        FAILED = 2, _("failed")  # holds its key until resent or discarded
-        DISCARDED = 3, _("discarded")
-
-    event_id = models.UUIDField(_("event id"), default=uuid.uuid4, unique=True, editable=False)
-    shard = models.PositiveSmallIntegerField(_("shard"))  # of hash(topic, key)
-    state = models.PositiveSmallIntegerField(_("state"), choices=State, default=State.PENDING)
-    topic = models.CharField(_("topic"), max_length=249)
-    key = models.BinaryField(_("key"), null=True)
-    value = models.BinaryField(_("value"), null=True)
-    headers = models.TextField(_("headers"), null=True)  # noqa: DJ001  NULL: none; else JSON as tk.record writes it
-    partition = models.PositiveIntegerField(_("partition"), null=True)
-    timestamp = models.BigIntegerField(_("timestamp"), null=True)  # ms
-    tries = models.PositiveIntegerField(_("tries"), default=0)
-    error = models.TextField(_("error"), blank=True)
-    created_at = models.DateTimeField(_("accepted"), auto_now_add=True)
-    sent_at = models.DateTimeField(_("acknowledged"), null=True)
-    sent_partition = models.PositiveIntegerField(_("partition sent to"), null=True)
-    sent_offset = models.BigIntegerField(_("offset"), null=True)
-
-    class Meta:
-        verbose_name = _("outbox event")
-        verbose_name_plural = _("outbox events")
-        indexes = [
-            models.Index(fields=["shard", "id"], name="tk_outbox_waiting", condition=models.Q(state__in=(0, 2))),
-            models.Index(fields=["sent_at"], name="tk_outbox_sent", condition=models.Q(state=1)),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.topic} {self.event_id}"
-
-
-class OutboxShard(models.Model):
-    """A relay's lease on a shard of the keys."""
-
-    shard = models.PositiveSmallIntegerField(primary_key=True)
-    owner = models.CharField(max_length=100, blank=True)
-    generation = models.BigIntegerField(default=0)
-    leased_until = models.DateTimeField(null=True)
-
-    class Meta:
-        verbose_name = _("outbox shard")
-        verbose_name_plural = _("outbox shards")
-
-    def __str__(self) -> str:
-        return str(self.shard)

@@ -1,5 +1,6 @@
 """What can go wrong in tkcons: one root, TkconsError; ``code`` for machines, ``status`` for HTTP."""
 
+
 class TkconsError(Exception):
     """Consuming failed."""
 
@@ -56,4 +57,3 @@ class GroupRunning(TkconsError):
 
     code = "group_running"
     status = 409
-

@@ -1,6 +1,5 @@
-"""Positions and messages; groups and their members; tries, dead letters and remembered event ids."""
+"""Positions and messages; groups and their members."""
 
-from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -42,7 +41,7 @@ class Message(models.Model):
     timestamp_type = models.PositiveSmallIntegerField(_("timestamp type"), default=0)  # 0 CreateTime, 1 LogAppendTime
     key = models.BinaryField(_("key"), null=True)
     value = models.BinaryField(_("value"), null=True)
-    headers = models.TextField(_("headers"), null=True)  # noqa: DJ001  NULL: none; else JSON, see tkcons.headers
+    headers = models.TextField(_("headers"), null=True)  # noqa: DJ001  NULL: none; else JSON, see tk.record
     stored_at = models.DateTimeField(_("stored"))
 
     class Meta:
@@ -101,104 +100,3 @@ class Member(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-
-class SeenEvent(models.Model):
-    """An event id that a group has stored, so that a relay's or a client's repeat is removed."""
-
-    group = models.CharField(max_length=249)
-    topic_id = models.CharField(max_length=22)
-    event_id = models.UUIDField()
-    seen_at = models.DateTimeField(db_index=True)
-
-    class Meta:
-        verbose_name = _("event id")
-        verbose_name_plural = _("event ids")
-        constraints = [
-            models.UniqueConstraint(fields=["group", "topic_id", "event_id"], name="tkcons_seenevent_unique")
-        ]
-
-    def __str__(self) -> str:
-        return str(self.event_id)
-
-
-class Gap(models.Model):
-    """Offsets below a position that are rightly not stored: the audit reads them."""
-
-    class Cause(models.TextChoices):
-        REPEATED = "repeated", _("removed as a repeat")
-        PRUNED = "pruned", _("pruned")
-        SKIPPED = "skipped", _("skipped by a reset or seek")
-        DISCARDED = "discarded", _("discarded")
-
-    position = models.ForeignKey(Position, models.CASCADE, verbose_name=_("partition"), related_name="gaps")
-    cause = models.CharField(_("cause"), max_length=10, choices=Cause)
-    first_offset = models.BigIntegerField(_("first offset"))
-    last_offset = models.BigIntegerField(_("last offset"))  # inclusive
-    made_by = models.CharField(_("made by"), max_length=150, blank=True)
-    made_at = models.DateTimeField(_("made"), auto_now_add=True)
-
-    class Meta:
-        verbose_name = _("gap")
-        verbose_name_plural = _("gaps")
-        indexes = [models.Index(fields=["position", "first_offset"], name="tkcons_gap_offsets")]
-
-    def __str__(self) -> str:
-        return f"{self.position_id}@{self.first_offset}-{self.last_offset} {self.cause}"
-
-
-class Try(models.Model):
-    """Failures of a handler on one record, counted outside its transaction: they survive kill -9."""
-
-    position = models.ForeignKey(Position, models.CASCADE, related_name="tries", db_index=False)
-    offset = models.BigIntegerField()
-    count = models.PositiveIntegerField(default=0)
-    error = models.TextField(blank=True)
-    next_at = models.DateTimeField(null=True)
-
-    class Meta:
-        verbose_name = _("try")
-        verbose_name_plural = _("tries")
-        constraints = [models.UniqueConstraint(fields=["position", "offset"], name="tkcons_try_unique")]
-
-    def __str__(self) -> str:
-        return f"{self.position_id}@{self.offset}: {self.count}"
-
-
-class DeadLetter(models.Model):
-    """A record that its handler could not take, listed once per group, topic id, partition and offset."""
-
-    class State(models.TextChoices):
-        DEAD = "dead", _("dead")
-        RESENT = "resent", _("resent")
-        DISCARDED = "discarded", _("discarded")
-
-    event_id = models.UUIDField(_("event id"), unique=True)  # derived from group, topic id, partition and offset
-    group = models.CharField(_("group"), max_length=249)
-    topic = models.CharField(_("topic"), max_length=249)
-    topic_id = models.CharField(_("topic id"), max_length=22)
-    partition = models.PositiveIntegerField(_("partition"))
-    offset = models.BigIntegerField(_("offset"))
-    timestamp = models.BigIntegerField(_("timestamp"), null=True)  # ms
-    key = models.BinaryField(_("key"), null=True)
-    value = models.BinaryField(_("value"), null=True)
-    headers = models.TextField(_("headers"), null=True)  # noqa: DJ001
-    cause = models.CharField(_("cause"), max_length=500)
-    traceback = models.TextField(_("traceback"), blank=True)
-    tries = models.PositiveIntegerField(_("tries"))
-    state = models.CharField(_("state"), max_length=9, choices=State, default=State.DEAD)
-    died_at = models.DateTimeField(_("died"))
-    handled_at = models.DateTimeField(_("resent or discarded"), null=True)
-    handled_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, verbose_name=_("by"), related_name="+"
-    )
-    handled_by_name = models.CharField(_("by (name)"), max_length=150, blank=True)
-    resent_as = models.UUIDField(_("resent as"), null=True)
-
-    class Meta:
-        verbose_name = _("dead letter")
-        verbose_name_plural = _("dead letters")
-        indexes = [models.Index(fields=["state", "id"], name="tkcons_deadletter_state")]
-
-    def __str__(self) -> str:
-        return f"{self.group} {self.topic}[{self.partition}]@{self.offset}"

@@ -1,4 +1,4 @@
-"""The ASGI entry: the fast lane of tk in front of Django."""
+"""The ASGI entry: granian and uvicorn."""
 
 import os
 
@@ -6,4 +6,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tutorialkafka.settings")
 
 from django.core.asgi import get_asgi_application
 
-application = get_asgi_application()
+from tutorialkafka.lifespan import lifespan
+
+application = lifespan(get_asgi_application())
+
+from tkcons import server  # after the line above: the app registry is ready
+
+server.started()

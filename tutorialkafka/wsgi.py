@@ -7,3 +7,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tutorialkafka.settings")
 from django.core.wsgi import get_wsgi_application
 
 application = get_wsgi_application()
+
+from tkcons import server  # after the line above: the app registry is ready
+
+server.started()

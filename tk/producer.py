@@ -1,0 +1,226 @@
+"""The one producer of a process: idempotent, acks=all, made lazily after fork, polled by one thread."""
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import cast
+
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException, Message
+from confluent_kafka import Producer as Client
+from django.core.signals import setting_changed
+
+from tk import topics
+from tk.client import client_config
+from tk.conf import settings
+from tk.errors import (
+    BrokerRefused,
+    InvalidPartition,
+    NotSent,
+    OutcomeUnknown,
+    QueueFull,
+    TkError,
+    TooLarge,
+    UnknownTopic,
+)
+from tk.record import Receipt, Record, check
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1  # how long the poller waits for an acknowledgement before it looks whether it shall end
+ROOM = 2_048  # bytes that the protocol adds to a record
+
+Done = Callable[[Receipt | TkError], None]
+
+# Errors after which the broker certainly does not have the record: found out before anything was sent.
+_NOT_SENT = {KafkaError._UNKNOWN_PARTITION}
+# Errors after which it may have it. A purge is among them: a record that waits in the queue may have been tried before.
+_UNKNOWN = {
+    KafkaError._MSG_TIMED_OUT,
+    KafkaError._PURGE_QUEUE,
+    KafkaError._PURGE_INFLIGHT,
+    KafkaError._TRANSPORT,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+}
+
+
+class Producer:
+    """A librdkafka producer and the thread that takes its acknowledgements."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.failed = False  # a fatal error: this producer sends nothing any more
+        limits = settings.MAX_VALUE_BYTES + settings.MAX_KEY_BYTES + settings.MAX_HEADERS_BYTES
+        self._client = Client(
+            client_config(
+                {
+                    "enable.idempotence": True,  # implies acks=all and keeps the order over retries
+                    "linger.ms": settings.LINGER_MS,
+                    "delivery.timeout.ms": int(settings.DELIVERY_TIMEOUT * 1000),
+                    "queue.buffering.max.messages": settings.QUEUE_MESSAGES,
+                    "queue.buffering.max.kbytes": settings.QUEUE_KIB,
+                    "message.max.bytes": limits + ROOM,
+                    "error_cb": self._on_error,
+                }
+            )
+        )
+        self._ending = threading.Event()
+        self._poller = threading.Thread(target=self._poll, name="tk-producer", daemon=True)
+        self._poller.start()
+
+    def send(self, record: Record, done: Done) -> None:
+        """Hand a checked record over; `done` is called once, on the poller's thread, with a receipt or an error.
+
+        Raises QueueFull, and NotSent after a fatal error. Keep `done` short: it holds up the other acknowledgements.
+        """
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            done(_receipt(message) if error is None else _failure(error, record))
+
+        try:
+            self._client.produce(
+                record.topic,
+                value=record.value,
+                key=record.key,
+                headers=list(record.headers) or None,
+                partition=-1 if record.partition is None else record.partition,
+                timestamp=record.timestamp or 0,
+                on_delivery=delivered,
+            )
+        except BufferError as error:
+            raise QueueFull from error
+        except KafkaException as error:
+            if error.args[0].fatal():
+                self.failed = True
+                raise NotSent from error
+            raise _failure(error.args[0], record) from error
+
+    def close(self, seconds: float) -> int:
+        """Wait for what is on its way, drop the rest; give the number of records dropped."""
+        left: int = self._client.flush(seconds)
+        if left:
+            self._client.purge()
+            self._client.flush(1)
+        self._ending.set()
+        if threading.current_thread() is not self._poller:
+            self._poller.join(POLL_SECONDS * 20)
+        return left
+
+    def __len__(self) -> int:
+        """Records not yet acknowledged."""
+        return len(self._client)
+
+    def _poll(self) -> None:
+        while not self._ending.is_set():
+            self._client.poll(POLL_SECONDS)
+
+    def _on_error(self, error: KafkaError) -> None:
+        # The next request asks the cluster before it hands a record over, and hears at once that it is down.
+        topics.metadata.forget()
+        if error.fatal():
+            self.failed = True
+            logger.error("producer failed", extra={"action": "produce", "error": error.str()})
+
+
+def _receipt(message: Message) -> Receipt:
+    kind, timestamp = message.timestamp()
+    return Receipt(
+        message.topic() or "",
+        cast("int", message.partition()),
+        cast("int", message.offset()),
+        timestamp if kind != TIMESTAMP_NOT_AVAILABLE else int(time.time() * 1000),
+    )
+
+
+def _failure(error: KafkaError, record: Record) -> TkError:
+    """librdkafka's error as ours: what is known of the record's fate."""
+    code = error.code()
+    if code in _UNKNOWN:
+        return OutcomeUnknown()
+    if code in _NOT_SENT:
+        return NotSent()
+    if code == KafkaError.MSG_SIZE_TOO_LARGE:
+        return TooLarge("The broker takes no message of this size: see message.max.bytes.")
+    if code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}:
+        topics.metadata.forget()
+        return UnknownTopic(f"The broker has no topic {record.topic!r}: create it first.")
+    return BrokerRefused(f"The broker refused the message: {error.str()}")
+
+
+_lock = threading.Lock()
+_current: Producer | None = None
+
+
+def current() -> Producer:
+    """The producer of this process; made at the first call, after a fork, and after a fatal error."""
+    global _current
+    made = _current
+    if made is not None and made.pid == os.getpid() and not made.failed:
+        return made
+    with _lock:
+        made = _current
+        if made is None or made.pid != os.getpid() or made.failed:
+            if made is not None and made.pid == os.getpid():
+                threading.Thread(target=made.close, args=(0,), name="tk-producer-end", daemon=True).start()
+            _current = made = Producer()
+    return made
+
+
+def close(seconds: float = 5.0) -> None:
+    """End this process's producer, if it has one; what is not acknowledged by then is dropped, and logged."""
+    global _current
+    with _lock:
+        made, _current = _current, None
+    if made is not None and made.pid == os.getpid():
+        dropped = made.close(seconds)
+        if dropped:
+            logger.warning("unacknowledged records dropped", extra={"action": "close", "records": dropped})
+
+
+def submit(record: Record, done: Done) -> None:
+    """Check a record against the rules and the cluster, then send it; see Producer.send for `done`.
+
+    Raises InvalidRecord (with its subclasses), NotSent and QueueFull: nothing was sent then.
+    """
+    check(record)
+    topic = topics.get(record.topic)
+    if record.partition is not None and record.partition >= topic.partitions:
+        raise InvalidPartition(f"Topic {topic.name!r} has the partitions 0 to {topic.partitions - 1}.")
+    current().send(record, done)
+
+
+def send(record: Record) -> Receipt:
+    """Send a record and wait for the acknowledgement, at most until REQUEST_TIMEOUT.
+
+    Raises what `submit` raises, and OutcomeUnknown, UnknownTopic, TooLarge or BrokerRefused as the broker answers.
+    """
+    future: Future[Receipt | TkError] = Future()
+    submit(record, future.set_result)
+    try:
+        outcome = future.result(settings.REQUEST_TIMEOUT)
+    except TimeoutError:  # DELIVERY_TIMEOUT is shorter: this takes a stalled poller
+        raise OutcomeUnknown from None
+    if isinstance(outcome, TkError):
+        raise outcome
+    return outcome
+
+
+def _after_fork() -> None:
+    """The parent's client is dead in a child, and its lock may be held."""
+    global _lock, _current
+    _lock = threading.Lock()
+    _current = None
+
+
+def _on_setting(setting: str, **kwargs: object) -> None:
+    if setting in {"KAFKA_BROKER_URL", "KAFKA_CLIENT", "TK"}:
+        close(1)
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(close)
+setting_changed.connect(_on_setting, dispatch_uid="tk.producer")

@@ -1,0 +1,199 @@
+"""An HTTP request that produces one message, read strictly: whatever is wrong with it is a BadRequest with a code."""
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from django.utils.http import parse_header_parameters
+
+from tk.api import record
+from tk.conf import settings
+from tk.errors import (
+    BadEncoding,
+    BadRequest,
+    InvalidHeader,
+    InvalidKey,
+    InvalidPartition,
+    InvalidRecord,
+    InvalidTimestamp,
+    InvalidTopic,
+    MissingMessage,
+    TooLarge,
+    UnsupportedMedia,
+)
+from tk.record import Record
+
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
+RAW = {"text/plain": True, "application/octet-stream": False}  # whether it must be text
+FIELDS = {"message", "encoding", "topic", "key", "partition", "headers", "timestamp"}
+ALLOWED_BESIDE = {"csrfmiddlewaretoken"}
+
+
+def body_limit() -> int:
+    """Bytes of the largest body that can hold a message: percent escapes treble it, JSON's make six of one."""
+    largest: int = settings.MAX_VALUE_BYTES + settings.MAX_KEY_BYTES + settings.MAX_HEADERS_BYTES
+    return 6 * largest
+
+
+def read(query: bytes, content_type: str, content_encoding: str, body: Callable[[], bytes]) -> Record:
+    """The record that a request asks for. `body` is called when there is one to read; None as a method without one.
+
+    Fields come from the query and from a form or a JSON object; a field given twice is refused. Raises BadRequest.
+    """
+    fields = _pairs(query)
+    if content_encoding.strip().lower() not in {"", "identity"}:
+        raise UnsupportedMedia(f"The content encoding {content_encoding!r} is not taken: send the body as it is.")
+    kind, parameters = parse_header_parameters(content_type)
+    if parameters.get("charset", "utf-8").strip("\"'").lower() not in {"utf-8", "utf8", "us-ascii"}:
+        raise UnsupportedMedia("Text is taken in UTF-8 alone.")
+    if kind in RAW:
+        data = body()
+        if not data:
+            raise MissingMessage
+        if RAW[kind]:
+            _text(data)
+        return _record(fields, data)
+    if kind == JSON:
+        _add(fields, _object(body()))
+    elif kind == FORM:
+        _add(fields, _pairs(body()))
+    elif kind:
+        raise UnsupportedMedia
+    return _record(fields, _message(fields))
+
+
+def _text(data: bytes) -> str:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise BadEncoding(f"Byte {error.start} is not UTF-8; send application/octet-stream for other bytes.") from error
+    if "\0" in text:
+        raise BadEncoding("The text has a NUL in it; send application/octet-stream for other bytes.")
+    return text
+
+
+def _pairs(data: bytes) -> dict[str, Any]:
+    """A query string or a form, strictly: UTF-8, each field once."""
+    try:
+        pairs = parse_qsl(
+            data.decode("ascii"), keep_blank_values=True, encoding="utf-8", errors="strict", max_num_fields=50
+        )
+    except UnicodeError as error:
+        raise BadEncoding("The request's fields are not percent-escaped UTF-8.") from error
+    except ValueError as error:
+        raise BadRequest("The request has too many fields.") from error
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if "\0" in value:
+            raise BadEncoding(f"The field {name[:40]!r} has a NUL in it.")
+        _add(fields, {name: value})
+    return fields
+
+
+def _add(fields: dict[str, Any], more: dict[str, Any]) -> None:
+    for name, value in more.items():
+        if name in fields:
+            raise BadRequest(f"The field {name[:40]!r} is there twice.")
+        if name not in FIELDS and name not in ALLOWED_BESIDE:
+            raise BadRequest(f"There is no field {name[:40]!r}; known: {', '.join(sorted(FIELDS))}.")
+        fields[name] = value
+
+
+def _json(data: bytes | str) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, OverflowError) as error:
+        raise BadRequest(f"The JSON cannot be read: {error}") from error
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    if not data:
+        raise MissingMessage
+    _text(data)
+    value = _json(data)
+    if not isinstance(value, dict):
+        raise BadRequest('Send an object: {"message": "hello"}.')
+    return value
+
+
+def _message(fields: dict[str, Any]) -> bytes | None:
+    """The value: text, or base64 where `encoding` says so, or JSON's null, or another JSON value as its JSON."""
+    if "message" not in fields:
+        raise MissingMessage
+    message, encoding = fields["message"], fields.get("encoding", "")
+    if encoding not in {"", "base64"}:
+        raise InvalidRecord("The encoding is base64 or not given.")
+    if message is None:
+        return None
+    if encoding:
+        try:
+            return base64.b64decode(message, validate=True)
+        except (TypeError, ValueError, binascii.Error) as error:
+            raise BadEncoding("The message is not base64.") from error
+    if message == "":
+        raise MissingMessage
+    if not isinstance(message, str):
+        return msgspec.json.encode(message)
+    try:
+        return _checked(message)
+    except UnicodeEncodeError as error:
+        raise BadEncoding("The message has half a surrogate pair in it.") from error
+
+
+def _checked(text: str) -> bytes:
+    if "\0" in text:
+        raise BadEncoding("The message has a NUL in it; send it as base64 for other bytes.")
+    return text.encode()
+
+
+def _record(fields: dict[str, Any], value: bytes | None) -> Record:
+    topic = fields.get("topic", settings.TOPIC)
+    key = fields.get("key")
+    if not isinstance(topic, str):
+        raise InvalidTopic
+    if key is not None and not isinstance(key, str):
+        raise InvalidKey("A key is text.")
+    return record(
+        topic,
+        value,
+        key=key,
+        headers=_headers(fields.get("headers")),
+        partition=_integer(fields.get("partition"), InvalidPartition),
+        timestamp=_integer(fields.get("timestamp"), InvalidTimestamp),
+    )
+
+
+def _integer(value: Any, error: type[InvalidRecord]) -> int | None:
+    """A whole number, as JSON has it or in up to 19 ASCII digits."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    if not isinstance(value, str) or not value.isascii() or not value.isdecimal() or len(value) > 19:
+        raise error
+    return int(value)
+
+
+def _headers(value: Any) -> list[tuple[str, str | None]]:
+    """An object {"name": "text"}, or a list of [name, text] where a name comes twice; in a query as JSON."""
+    if isinstance(value, str):
+        value = _json(value) if value else None
+    if value is None:
+        return []
+    pairs = list(value.items()) if isinstance(value, dict) else value
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list | tuple)
+        and len(pair) == 2
+        and isinstance(pair[0], str)
+        and isinstance(pair[1], str | None)
+        for pair in pairs
+    ):
+        raise InvalidHeader('Headers are {"name": "text"} or [["name", "text"]].')
+    return [(name, text) for name, text in pairs]
+
+
+def too_large(length: int) -> TooLarge:
+    """The error for a body of `length` bytes."""
+    return TooLarge(f"The body has {length} bytes; at most {body_limit()} are read.")

@@ -1,0 +1,206 @@
+"""The partitions that a runner holds, shared by its poll thread and its work thread."""
+
+import threading
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Message
+
+from tkcons.sinks.base import Batch, Claim, Place
+
+Name = tuple[str, int]  # topic, partition
+
+
+@dataclass(eq=False, slots=True)
+class Held:
+    """A partition that Kafka has assigned to this runner and whose place in the sink is claimed."""
+
+    place: Place
+    claim: Claim  # what the sink has for it
+    expected: int  # the next offset to come from Kafka: past what is waiting
+    waiting: list[Message] = field(default_factory=list)
+    in_hand: list[Message] = field(default_factory=list)  # being written, or to be written again
+    writing: bool = False
+
+
+class Assignment:
+    """Held partitions and what waits in them. Methods may be called from both threads.
+
+    max_records, max_bytes: how much may wait, beside as much that is in hand; `full` says when the poll thread shall
+    hold back.
+    """
+
+    def __init__(self, max_records: int, max_bytes: int) -> None:
+        self._held: dict[Name, Held] = {}
+        self._change = threading.Condition()
+        self._records = 0
+        self._bytes = 0
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._not_before = 0.0  # monotonic: a failed write rests until then
+        self._ended = False
+        self.stored = 0  # records, since the start
+        self.moved: dict[Name, int] = {}  # positions to commit to Kafka
+        self.stale: set[Name] = set()  # to be claimed anew
+
+    # The poll thread's side.
+
+    def hold(self, place: Place, claim: Claim) -> None:
+        with self._change:
+            self._held[place.topic, place.partition] = Held(place, claim, claim.next_offset)
+            self.stale.discard((place.topic, place.partition))
+
+    def add(self, messages: Iterable[Message]) -> None:
+        """Take messages in; those of partitions that are not held, or before what is expected, are dropped."""
+        parts: dict[Name, list[Message]] = {}
+        message: Any
+        for message in messages:
+            name = (message.topic(), message.partition())
+            if name in parts:
+                parts[name].append(message)
+            else:
+                parts[name] = [message]
+        with self._change:
+            for name, part in parts.items():
+                held = self._held.get(name)
+                if held is not None:
+                    self._extend(held, part)
+            self._change.notify_all()
+
+    def _extend(self, held: Held, part: list[Any]) -> None:
+        if part[0].offset() < held.expected:
+            part = [message for message in part if message.offset() >= held.expected]
+            if not part:
+                return
+        held.waiting += part
+        held.expected = part[-1].offset() + 1
+        self._count(part, 1)
+
+    @property
+    def full(self) -> bool:
+        return self._records >= self._max_records or self._bytes >= self._max_bytes
+
+    def wait_for_room(self, seconds: float) -> bool:
+        """Wait until less than the limit waits; False when the time is over."""
+        with self._change:
+            return self._change.wait_for(lambda: not self.full, seconds)
+
+    def drop(self, names: Collection[Name], seconds: float) -> None:
+        """Hold these partitions no more; wait at most so long for a write of theirs that is under way."""
+        with self._change:
+            for name in names:
+                held = self._held.get(name)
+                if held is not None:
+                    self._count(held.waiting, -1)
+                    held.waiting = []
+            self._change.wait_for(lambda: not any(self._is_writing(name) for name in names), seconds)
+            for name in names:
+                self._held.pop(name, None)
+                self.stale.discard(name)
+            self._change.notify_all()
+
+    def settle(self, seconds: float) -> bool:
+        """Wait until everything that waits is written; False when the time is over."""
+        with self._change:
+            return self._change.wait_for(lambda: not self._records and not self._any_in_hand(), seconds)
+
+    def take_moved(self) -> dict[Name, int]:
+        """Positions that have moved since the last call."""
+        with self._change:
+            moved, self.moved = self.moved, {}
+            return moved
+
+    def positions(self) -> dict[Name, int]:
+        """The stored position of each held partition."""
+        with self._change:
+            return {name: held.claim.next_offset for name, held in self._held.items()}
+
+    def names(self) -> set[Name]:
+        with self._change:
+            return set(self._held)
+
+    def end(self) -> None:
+        """Let the work thread end."""
+        with self._change:
+            self._ended = True
+            self._change.notify_all()
+
+    # The work thread's side.
+
+    def take(self, seconds: float) -> list[Batch] | None:
+        """What waits, a batch a partition, marked as being written; [] when the time is over, None at the end."""
+        with self._change:
+            self._change.wait_for(self._can_take, seconds)
+            if self._ended:
+                return None
+            rest = self._not_before - time.monotonic()
+            if rest > 0:
+                self._change.wait(min(rest, seconds))
+                return []
+            batches = []
+            for held in self._held.values():
+                if not held.in_hand:
+                    self._count(held.waiting, -1)
+                    held.in_hand, held.waiting = held.waiting, []
+                if held.in_hand:
+                    held.writing = True
+                    last: Any = held.in_hand[-1]
+                    batches.append(Batch(held.place, held.claim, held.in_hand, last.offset() + 1))
+            self._change.notify_all()  # there is room again
+            return batches
+
+    def done(self, batches: Collection[Batch]) -> None:
+        """These batches are stored."""
+        with self._change:
+            for batch in batches:
+                held = self._own(batch)
+                self.stored += len(batch.messages)
+                self.moved[batch.place.topic, batch.place.partition] = batch.end
+                if held is not None:
+                    held.writing = False
+                    held.in_hand = []
+                    held.claim = Claim(batch.claim.generation, batch.end)
+            self._change.notify_all()
+
+    def put_back(self, batches: Collection[Batch], seconds: float) -> None:
+        """These batches could not be stored: they wait again, and nothing is taken for so many seconds."""
+        with self._change:
+            for batch in batches:
+                held = self._own(batch)
+                if held is not None:
+                    held.writing = False
+            self._not_before = time.monotonic() + seconds
+            self._change.notify_all()
+
+    def refuse(self, batches: Collection[Batch]) -> None:
+        """These batches have another owner by now: what waits is dropped, the partitions shall be claimed anew."""
+        with self._change:
+            for batch in batches:
+                name = (batch.place.topic, batch.place.partition)
+                held = self._own(batch)
+                if held is not None:
+                    self._count(held.waiting, -1)
+                    del self._held[name]
+                    self.stale.add(name)
+            self._change.notify_all()
+
+    def _can_take(self) -> bool:
+        return self._ended or any(held.waiting or held.in_hand for held in self._held.values())
+
+    def _own(self, batch: Batch) -> Held | None:
+        """The partition of the batch, if it is still held under the same claim."""
+        held = self._held.get((batch.place.topic, batch.place.partition))
+        return held if held is not None and held.claim == batch.claim and held.place == batch.place else None
+
+    def _is_writing(self, name: Name) -> bool:
+        held = self._held.get(name)
+        return held is not None and held.writing
+
+    def _any_in_hand(self) -> bool:
+        return any(held.in_hand for held in self._held.values())
+
+    def _count(self, messages: list[Any], sign: int) -> None:
+        self._records += sign * len(messages)
+        self._bytes += sign * sum(map(len, messages))

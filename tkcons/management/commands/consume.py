@@ -1,0 +1,66 @@
+"""Store the messages of consumer groups, in the foreground."""
+
+import os
+import signal
+import sys
+import threading
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from tkcons import groups
+from tkcons.conf import settings
+from tkcons.errors import UnknownGroup
+from tkcons.groups import Heartbeat, Spec
+from tkcons.processes import Children
+from tkcons.runner import Runner
+
+
+class Command(BaseCommand):
+    help = "Stores messages until SIGTERM or Ctrl-C: every group in TKCONS['SINKS'], or those named."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("groups", nargs="*", metavar="GROUP", help="a group's name; default: all")
+        parser.add_argument("--processes", type=int, default=1, help="processes that share the work (default 1)")
+        parser.add_argument("--child", type=int, help="set by --processes: this process's number")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            specs = [groups.spec(name) for name in options["groups"]] or list(groups.specs().values())
+        except UnknownGroup as error:
+            raise CommandError(str(error)) from error
+        if not specs:
+            raise CommandError("There is no group: name a sink in TKCONS['SINKS'].")
+        if options["processes"] > 1:
+            command = [sys.executable, sys.argv[0], "consume", *options["groups"]]
+            Children([[*command, "--child", str(number)] for number in range(options["processes"])]).run()
+        else:
+            self._run(specs, options["child"])
+
+    def _run(self, specs: list[Spec], child: int | None) -> None:
+        host = settings.HOST_ID
+        supervised = child is not None
+        runners = [
+            Runner(spec, Heartbeat(spec.name, in_web=False), static_id=f"{host}-{child or 0}" if host else "")
+            for spec in specs
+        ]
+        ending = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ending.set())
+        threads = [threading.Thread(target=runner.run, name=runner.spec.name, daemon=True) for runner in runners]
+        for thread in threads:
+            thread.start()
+        self.stdout.write(f"Consuming: {', '.join(spec.name for spec in specs)}. Ctrl-C ends it.")
+        parent = os.getppid()
+        while not ending.wait(0.5):
+            if supervised and os.getppid() != parent:  # the supervisor was killed: nobody else would end this one
+                ending.set()
+            if not all(thread.is_alive() for thread in threads):
+                break
+        for runner in runners:
+            runner.stop()
+        for thread in threads:
+            thread.join(settings.STOP_SECONDS + 5)
+        if not ending.is_set():
+            raise CommandError("A runner ended by itself: its last words are in the log.")

@@ -1,0 +1,106 @@
+"""A runner: one consumer group in one process, obeying the group's desired state until it is stopped."""
+
+import logging
+import threading
+import time
+from typing import Any, Protocol
+
+from confluent_kafka import KafkaException
+from django.db import connections
+
+from tk.errors import TkError
+from tkcons.conf import settings
+from tkcons.errors import SinkLocked, TkconsError
+from tkcons.groups import Spec
+from tkcons.models import Group
+from tkcons.pulse import Pulse
+from tkcons.session import Session
+
+logger = logging.getLogger(__name__)
+
+IDLE_SECONDS = 0.1  # between looks at the desired state while the group is stopped
+STANDBY_SECONDS = 2.0  # between tries to take a sink over that another process writes to
+
+
+class Control(Protocol):
+    """Where a runner reports and what it obeys; see tkcons.groups.Heartbeat."""
+
+    def beat(self, state: str, partitions: list[dict[str, Any]], stored: int, error: str) -> Group.State: ...
+
+    def end(self) -> None: ...
+
+
+class Runner:
+    """Runs a group until `stop`. `static_id`: this member's name in static membership."""
+
+    def __init__(self, spec: Spec, control: Control, *, static_id: str = "") -> None:
+        self.spec = spec
+        self.state = "starting"
+        self.error = ""
+        self._static_id = static_id
+        self._ending = threading.Event()
+        self._pulse = Pulse(spec.name, control, self._report)
+        self._session: Session | None = None
+        self._stored_before = 0
+
+    def stop(self) -> None:
+        """Ask for the end; `run` returns when the batch in hand is stored and the offsets are committed."""
+        self._ending.set()
+
+    def run(self) -> None:
+        """Store until `stop`. Failures are told in the heartbeat and tried again with growing pauses."""
+        failures = 0
+        self._pulse.start()
+        try:
+            while not self._ending.is_set():
+                if self._pulse.desired == Group.State.STOPPED:
+                    self.state = "stopped"
+                    self._ending.wait(IDLE_SECONDS)
+                    continue
+                began = time.monotonic()
+                try:
+                    self._run_session()
+                except (TkconsError, TkError, KafkaException) as error:
+                    failures = 0 if time.monotonic() - began > settings.RETRY_SECONDS[1] else failures + 1
+                    self._rest(error, failures)
+        finally:
+            self.state = "stopped"
+            self._pulse.end()
+            connections.close_all()
+
+    def _rest(self, error: Exception, failures: int) -> None:
+        first, longest = settings.RETRY_SECONDS
+        pause = min(longest, first * 2 ** (failures - 1))
+        self.state = "waiting" if isinstance(error, SinkLocked) else "failed"
+        self.error = str(error)
+        logger.warning(
+            "interrupted", extra={"action": "run", "group": self.spec.name, "error": self.error, "pause": pause}
+        )
+        self._ending.wait(min(pause, STANDBY_SECONDS) if isinstance(error, SinkLocked) else pause)
+
+    def _run_session(self) -> None:
+        sink = self.spec.sink()
+        sink.open()
+        try:
+            session = self._session = Session(self.spec, sink, self._static_id)
+            self.state, self.error = "running", ""
+            try:
+                session.run(self._wanted)
+            finally:
+                self._session = None
+                self._stored_before += session.assignment.stored
+        finally:
+            sink.close()
+
+    def _wanted(self) -> str:
+        if self._ending.is_set():
+            return Group.State.STOPPED
+        self.state = "paused" if self._pulse.desired == Group.State.PAUSED else "running"
+        return self._pulse.desired
+
+    def _report(self) -> tuple[str, list[dict[str, Any]], int, str]:
+        session = self._session
+        if session is None:
+            return self.state, [], self._stored_before, self.error
+        stored = self._stored_before + session.assignment.stored
+        return self.state, session.partitions(), stored, session.error or session.worker.error

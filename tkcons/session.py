@@ -1,0 +1,304 @@
+"""A runner's time with one Kafka consumer and one open sink: polling, assignment, commits."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from django.db import close_old_connections
+
+from tk import topics
+from tk.client import client_config
+from tk.errors import TkError
+from tkcons.assignment import Assignment, Name
+from tkcons.conf import settings
+from tkcons.errors import OffsetLost, SinkUnavailable, TkconsError
+from tkcons.groups import Spec
+from tkcons.models import Group
+from tkcons.sinks.base import Claim, Place, Sink
+from tkcons.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1
+COMMIT_SECONDS = 1.0  # Kafka's own offsets are for lag tools: they may be this old
+HOLD_BACK_SECONDS = 2.0  # how long polling waits for a slow sink before the partitions are paused
+ANSWER_SECONDS = 5.0  # how long a question to the broker may take
+RECLAIM_SECONDS = 1.0  # a refused write: Kafka may be about to tell us that the partition is another's
+
+
+def options() -> dict[str, object]:
+    """librdkafka's options of every consumer of a group, for the protocol that the settings choose."""
+    shared: dict[str, object] = {
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        # A position that Kafka no longer has stops the partition; it never jumps.
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        # librdkafka fetches nothing for this long (ms) once its queue is full; its default, 1,000, starves a fast sink.
+        "fetch.queue.backoff.ms": 10,
+        "queued.min.messages": 100_000,
+        "queued.max.messages.kbytes": 65_536,
+        "topic.metadata.refresh.interval.ms": 10_000,  # new partitions are seen within it
+    }
+    if settings.PROTOCOL == "consumer":
+        # KIP-848: session and assignor are the broker's; librdkafka refuses their options.
+        return {**shared, "group.protocol": "consumer"}
+    return {
+        **shared,
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": 10_000,
+        "heartbeat.interval.ms": 1_000,
+    }
+
+
+class Session:
+    """A runner's time with one consumer and one open sink."""
+
+    def __init__(self, spec: Spec, sink: Sink, static_id: str) -> None:
+        self.spec = spec
+        self.error = ""
+        self.assignment = Assignment(settings.BATCH, settings.BATCH_BYTES)
+        self.worker = Worker(spec.name, sink, self.assignment)
+        self._sink = sink
+        config = {**options(), "group.id": spec.name}
+        if static_id:
+            config["group.instance.id"] = static_id
+        self._consumer = Consumer(client_config(config))
+        self._unclaimed: set[Name] = set()  # assigned by Kafka, not yet claimed from the sink
+        self._try_claims_at = 0.0
+        self._lost: set[Name] = set()  # stopped: Kafka no longer has their position
+        self._paused = False
+        self._committed_at = 0.0
+
+    def run(self, wanted: Callable[[], str]) -> None:
+        """Poll until `wanted()` is stopped; then store what waits, commit, leave the group."""
+        self.worker.start()
+        try:
+            self._consumer.subscribe(
+                list(self.spec.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            )
+            while (state := wanted()) != Group.State.STOPPED:
+                if (state == Group.State.PAUSED) != self._paused:
+                    self._paused = not self._paused
+                    self._hold_back(on=self._paused)
+                self._step()
+        finally:
+            self._close()
+        if self.worker.failure is not None:
+            raise SinkUnavailable(f"Storing ended: {self.worker.failure}") from self.worker.failure
+
+    def _step(self) -> None:
+        if not self.worker.is_alive():
+            raise SinkUnavailable(f"Storing ended: {self.worker.failure}") from self.worker.failure
+        if self.assignment.full and not self.assignment.wait_for_room(HOLD_BACK_SECONDS):
+            self._poll_while_full()
+        self._receive(self._consumer.consume(settings.BATCH, settings.BATCH_MS / 1000))
+        self._unclaimed |= self.assignment.stale
+        if self.assignment.stale:
+            self.assignment.stale.clear()
+            self._try_claims_at = time.monotonic() + RECLAIM_SECONDS
+        if self._unclaimed and time.monotonic() >= self._try_claims_at:
+            self._claim_again()
+        self._commit()
+
+    def _poll_while_full(self) -> None:
+        """A slow sink: keep the membership alive without taking more in. Pausing drops what librdkafka has fetched."""
+        self._hold_back(on=True)
+        while self.assignment.full and self.worker.is_alive():
+            self._receive(self._consumer.consume(1, POLL_SECONDS))
+        self._hold_back(on=self._paused)
+
+    def _hold_back(self, *, on: bool) -> None:
+        assigned = self._consumer.assignment()
+        if not on:
+            blocked = self._lost | self._unclaimed
+            assigned = [p for p in assigned if (p.topic, p.partition) not in blocked]
+        (self._consumer.pause if on else self._consumer.resume)(assigned)
+
+    def _receive(self, messages: list[Any]) -> None:
+        if not messages:
+            return
+        broken = [message for message in messages if message.error() is not None]
+        if broken:
+            messages = [message for message in messages if message.error() is None]
+        self.assignment.add(messages)
+        for message in broken:
+            self._on_error(message)
+
+    def _on_error(self, message: Any) -> None:
+        error: KafkaError = message.error()
+        name = (message.topic(), message.partition())
+        code = error.code()
+        if code in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:
+            self._on_offset_lost(name)
+        elif code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_ID}:
+            topics.metadata.forget()
+            self.error = f"Topic {name[0]!r} is not there: it was deleted, or not made yet."
+        elif error.fatal():
+            raise KafkaException(error)
+        else:
+            logger.warning("consumer", extra={"action": "poll", "group": self.spec.name, "error": error.str()})
+
+    def _on_offset_lost(self, name: Name) -> None:
+        """The position is outside what Kafka has: a topic made again begins anew; else this partition stops."""
+        position = self.assignment.positions().get(name)
+        self.assignment.drop([name], settings.REVOKE_SECONDS)
+        places = self._places([name], fresh=0)
+        claims = self._sink.claim(places)
+        known = claims.get(places[0])
+        if known is None or known.next_offset != position:
+            self._unclaimed.add(name)
+            return
+        self._lost.add(name)
+        self.error = str(
+            OffsetLost(
+                f"{name[0]}[{name[1]}]: Kafka no longer has offset {position}: messages expired unread. "
+                "The partition is stopped; the others go on."
+            )
+        )
+        logger.error(
+            "offset lost", extra={"action": "stop", "topic": name[0], "partition": name[1], "offset": position}
+        )
+
+    # Assignment, as Kafka gives and takes it.
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        names = [(p.topic, p.partition) for p in partitions]
+        try:
+            claims = self._claim(names)
+        except (TkError, TkconsError, KafkaException) as error:
+            self._unclaimed.update(names)
+            self._try_claims_at = time.monotonic() + settings.RETRY_SECONDS[0]
+            self.error = str(error)
+            consumer.incremental_assign([TopicPartition(*name, 0) for name in names])
+            consumer.pause(partitions)  # what comes before the claim is dropped: the partition is not held
+            return
+        consumer.incremental_assign(
+            [TopicPartition(place.topic, place.partition, claim.next_offset) for place, claim in claims.items()]
+        )
+        for place, claim in claims.items():
+            self.assignment.hold(place, claim)
+        if self._paused:
+            consumer.pause(partitions)
+        self.error = ""
+        logger.info("assigned", extra={"action": "assign", "group": self.spec.name, "partitions": names})
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Another member gets these: what is being written is waited for, its position told to Kafka."""
+        self._leave(partitions)
+        self._commit(now=True)
+        consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Others have these already: nothing is flushed, and a write under way is refused by its claim."""
+        self._leave(partitions, seconds=0)
+        consumer.incremental_unassign(partitions)
+
+    def _leave(self, partitions: list[TopicPartition], seconds: float | None = None) -> None:
+        names = [(p.topic, p.partition) for p in partitions]
+        self.assignment.drop(names, settings.REVOKE_SECONDS if seconds is None else seconds)
+        self._unclaimed.difference_update(names)
+        self._lost.difference_update(names)
+        logger.info("revoked", extra={"action": "revoke", "group": self.spec.name, "partitions": names})
+
+    def _claim_again(self) -> None:
+        names = sorted(self._unclaimed)
+        try:
+            claims = self._claim(names)
+            for place, claim in claims.items():
+                self._consumer.seek(TopicPartition(place.topic, place.partition, claim.next_offset))
+        except (TkError, TkconsError, KafkaException) as error:
+            self._try_claims_at = time.monotonic() + settings.RETRY_SECONDS[0]
+            self.error = str(error)
+            return
+        self._unclaimed.clear()
+        self.error = ""
+        for place, claim in claims.items():
+            self.assignment.hold(place, claim)
+        if not self._paused:
+            self._consumer.resume([TopicPartition(*name) for name in names])
+
+    def _claim(self, names: list[Name]) -> dict[Place, Claim]:
+        """Claim these partitions from the sink; where it has none of a topic's, record first where to begin."""
+        close_old_connections()  # after a failure the next try gets a new one
+        places = self._places(names, fresh=0)
+        claims = self._sink.claim(places)
+        new = {place.topic for place in places if place not in claims}
+        for topic in sorted(new):
+            self._sink.begin(self._starts(topic))
+        if new:
+            claims = self._sink.claim(places)
+        return claims
+
+    def _places(self, names: list[Name], fresh: float) -> list[Place]:
+        return [Place(topic, topics.get(topic, fresh).id, partition) for topic, partition in names]
+
+    def _starts(self, topic: str) -> dict[Place, int]:
+        """Where to begin in every partition of the topic, so that no member resolves it a second time.
+
+        Kafka's committed offsets count at the first contact with this topic alone; for a topic made again under its
+        name, and for partitions that it grew, everything is unread.
+        """
+        seen = topics.get(topic)
+        places = [Place(topic, seen.id, partition) for partition in range(seen.partitions)]
+        first = not self._sink.knows(topic)
+        committed: dict[int, int] = {}
+        if first:
+            asked = [TopicPartition(topic, place.partition) for place in places]
+            answer = self._consumer.committed(asked, timeout=ANSWER_SECONDS)
+            committed = {p.partition: p.offset for p in answer if p.error is None and p.offset >= 0}
+        starts = {}
+        for place in places:
+            low, high = self._consumer.get_watermark_offsets(
+                TopicPartition(topic, place.partition), timeout=ANSWER_SECONDS
+            )
+            latest = first and settings.START == "latest"
+            starts[place] = committed.get(place.partition, high if latest else low)
+        return starts
+
+    def _commit(self, *, now: bool = False) -> None:
+        """Tell Kafka the positions, at most once a second; a failure is no harm: ours count."""
+        if not now and time.monotonic() - self._committed_at < COMMIT_SECONDS:
+            return
+        self._committed_at = time.monotonic()
+        moved = self.assignment.take_moved()
+        if moved:
+            offsets = [TopicPartition(*name, offset) for name, offset in moved.items()]
+            try:
+                if now:
+                    self._consumer.commit(offsets=offsets, asynchronous=False)
+                else:
+                    self._consumer.commit(offsets=offsets, asynchronous=True)
+            except KafkaException as error:
+                logger.info("not committed", extra={"action": "commit", "group": self.spec.name, "error": str(error)})
+
+    def _close(self) -> None:
+        """Store what waits, commit, leave the group: all within STOP_SECONDS."""
+        if self.worker.is_alive():
+            self.assignment.settle(settings.STOP_SECONDS / 2)
+        self._commit(now=True)
+        self.assignment.end()
+        self.worker.join(settings.STOP_SECONDS / 2)
+        self._consumer.close()
+
+    def partitions(self) -> list[dict[str, Any]]:
+        """The held partitions with position, end and lag, for the heartbeat; from librdkafka's cache."""
+        rows = []
+        for (topic, partition), position in sorted(self.assignment.positions().items()):
+            try:
+                _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+            except (KafkaException, RuntimeError):  # closed in the meantime
+                end = -1
+            known = end >= 0
+            rows.append(
+                {
+                    "topic": topic,
+                    "partition": partition,
+                    "position": position,
+                    "end": end if known else None,
+                    "lag": max(0, end - position) if known else None,
+                }
+            )
+        return rows

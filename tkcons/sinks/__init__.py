@@ -1,0 +1,21 @@
+"""Sinks: where a group's messages are stored. The names in TKCONS["SINKS"] lead here by dotted path."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tkcons.sinks.base import Sink
+    from tkcons.sinks.database import DatabaseSink
+    from tkcons.sinks.file import TextFileSink
+
+__all__ = ["DatabaseSink", "Sink", "TextFileSink"]
+
+_MODULES = {"DatabaseSink": "database", "TextFileSink": "file", "Sink": "base"}
+
+
+def __getattr__(name: str) -> Any:
+    # Late: the database sink imports models, which must wait for the app registry.
+    from importlib import import_module
+
+    if name in _MODULES:
+        return getattr(import_module(f"tkcons.sinks.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,79 @@
+"""What a sink is: it stores batches, and with each batch, in the same atomic step, how far it has come."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from confluent_kafka import Message
+
+
+class Place(NamedTuple):
+    """A partition of one topic; a topic made again under its name is another, for it has another id."""
+
+    topic: str
+    topic_id: str
+    partition: int
+
+
+class Claim(NamedTuple):
+    """A right to write to a place: the generation of the claim and the next offset to store."""
+
+    generation: int
+    next_offset: int
+
+
+class Batch(NamedTuple):
+    """Messages of one place, in order, never empty.
+
+    claim: what the sink must still have for this place, or it refuses the write.
+    end: the position after the batch. Compaction and transactions leave gaps: it may be past the number of messages.
+    """
+
+    place: Place
+    claim: Claim
+    messages: Sequence[Message]
+    end: int
+
+
+class Sink(ABC):
+    """Stores the messages of one consumer group.
+
+    One thread calls `write`; `claim`, `begin` and `tick` come from another. A subclass takes its options as keyword
+    arguments from TKCONS["SINKS"][name]. Every method may raise SinkUnavailable: the caller tries again.
+    """
+
+    def __init__(self, group: str, **options: Any) -> None:
+        self.group = group
+        if options:
+            raise TypeError(f"{type(self).__name__} has no option {', '.join(options)}")
+
+    def open(self) -> None:  # noqa: B027  most sinks need no opening
+        """Get ready. Raises SinkLocked when another process writes here, SinkDamaged when data is missing."""
+
+    @abstractmethod
+    def claim(self, places: Iterable[Place]) -> dict[Place, Claim]:
+        """Take these places over: raise each one's generation, so that an older owner's write is refused.
+
+        Places that have no position yet are missing in the answer.
+        """
+
+    @abstractmethod
+    def begin(self, starts: dict[Place, int]) -> None:
+        """Record where the group begins in these places; a place that has a position already keeps it."""
+
+    @abstractmethod
+    def knows(self, topic: str) -> bool:
+        """Whether the group has a position in any topic of this name, under whatever id."""
+
+    @abstractmethod
+    def write(self, batches: Sequence[Batch]) -> None:
+        """Store all of these batches and advance their positions, or store nothing and raise.
+
+        Raises StaleOwner when a place has another claim by now.
+        """
+
+    def tick(self) -> None:  # noqa: B027
+        """Called about once a second by the thread that writes."""
+
+    def close(self) -> None:  # noqa: B027
+        """Let everything go; `open` may follow."""

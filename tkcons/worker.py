@@ -1,0 +1,100 @@
+"""The work thread of a runner: takes what waits, writes it to the sink, tells how it went."""
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from django.db import close_old_connections, connections, reset_queries
+
+from tk import topics
+from tk.errors import NotSent, UnknownTopic
+from tkcons.assignment import Assignment
+from tkcons.conf import settings
+from tkcons.errors import SinkUnavailable, StaleOwner
+from tkcons.sinks.base import Batch, Sink
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+
+
+class Worker(threading.Thread):
+    """Writes until `Assignment.end`. `error`: the last failure, empty again after a success."""
+
+    def __init__(self, group: str, sink: Sink, assignment: Assignment) -> None:
+        super().__init__(name=f"{group}-work", daemon=True)
+        self.group = group
+        self.error = ""
+        self.failure: BaseException | None = None  # what ended the thread: the runner starts anew
+        self._sink = sink
+        self._assignment = assignment
+        self._failures = 0
+
+    def run(self) -> None:
+        try:
+            while (batches := self._assignment.take(TICK_SECONDS)) is not None:
+                self._sink.tick()
+                if batches:
+                    self._write(batches)
+                    reset_queries()  # DEBUG keeps every statement
+                    close_old_connections()
+        except Exception as error:  # whatever it is, the runner tells it and starts a new thread after a pause
+            self.failure = error
+            logger.exception("storing ended", extra={"action": "store", "group": self.group})
+        finally:
+            connections.close_all()
+
+    def _write(self, batches: Sequence[Batch]) -> None:
+        current, renewed = self._by_topic_id(batches)
+        if renewed:
+            self._assignment.refuse(renewed)
+        if not current:
+            return
+        try:
+            self._sink.write(current)
+        except StaleOwner as error:
+            logger.warning("refused", extra={"action": "store", "group": self.group, "error": str(error)})
+            self._assignment.refuse(current)
+        except SinkUnavailable as error:
+            self._fail(current, error)
+        else:
+            self._assignment.done(current)
+            self._failures, self.error = 0, ""
+            logger.debug("stored", extra={"action": "store", "group": self.group, "records": _count(current)})
+
+    def _fail(self, batches: Sequence[Batch], error: SinkUnavailable) -> None:
+        first, longest = settings.RETRY_SECONDS
+        pause = min(longest, first * 2**self._failures)
+        self._failures += 1
+        self.error = str(error)
+        logger.warning(
+            "not stored",
+            extra={
+                "action": "store",
+                "group": self.group,
+                "records": _count(batches),
+                "error": str(error),
+                "pause": pause,
+            },
+        )
+        close_old_connections()
+        self._assignment.put_back(batches, pause)
+
+    def _by_topic_id(self, batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+        """Batches whose topic still is the one that was claimed, and those of a topic that was made again.
+
+        Messages carry no topic id: this look, at most TOPIC_ID_SECONDS old, is what tells the two apart.
+        """
+        current: list[Batch] = []
+        renewed: list[Batch] = []
+        for batch in batches:
+            try:
+                seen = topics.get(batch.place.topic, settings.TOPIC_ID_SECONDS).id
+            except (UnknownTopic, NotSent):
+                seen = batch.place.topic_id  # deleted, or the brokers are away: these were read before
+            (current if seen == batch.place.topic_id else renewed).append(batch)
+        return current, renewed
+
+
+def _count(batches: Sequence[Batch]) -> int:
+    return sum(len(batch.messages) for batch in batches)
