@@ -56,3 +56,5 @@ class Pulse:
         except (DatabaseError, InterfaceError) as error:
             logger.warning("no heartbeat", extra={"action": "beat", "error": str(error)})
             close_old_connections()
+        except Exception:  # without its heartbeat a runner counts as gone: tell it, and go on
+            logger.exception("no heartbeat", extra={"action": "beat"})

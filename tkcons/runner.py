@@ -72,10 +72,11 @@ class Runner:
         first, longest = settings.RETRY_SECONDS
         pause = min(longest, first * 2 ** (failures - 1))
         self.state = "waiting" if isinstance(error, SinkLocked) else "failed"
+        if str(error) != self.error or not isinstance(error, SinkLocked):  # a standby is told once
+            logger.warning(
+                "interrupted", extra={"action": "run", "group": self.spec.name, "error": str(error), "pause": pause}
+            )
         self.error = str(error)
-        logger.warning(
-            "interrupted", extra={"action": "run", "group": self.spec.name, "error": self.error, "pause": pause}
-        )
         self._ending.wait(min(pause, STANDBY_SECONDS) if isinstance(error, SinkLocked) else pause)
 
     def _run_session(self) -> None:

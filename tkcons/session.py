@@ -288,9 +288,10 @@ class Session:
         rows = []
         for (topic, partition), position in sorted(self.assignment.positions().items()):
             try:
-                _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+                seen = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
             except (KafkaException, RuntimeError):  # closed in the meantime
-                end = -1
+                seen = None
+            end = seen[1] if seen is not None else -1  # None or negative: no fetch has answered yet
             known = end >= 0
             rows.append(
                 {

@@ -1,5 +1,6 @@
 """A server's process that never outlives the process that started it."""
 
+import contextlib
 import os
 import pwd
 import signal as signals
@@ -13,21 +14,25 @@ GUARD = 'read _; kill -KILL "$1" 2>/dev/null'
 
 
 class Child:
-    """Runs a command in a session of its own (a terminal's Ctrl-C does not reach it), with output appended to `log`."""
+    """Runs a command in a session of its own: a terminal's Ctrl-C does not reach it.
+
+    log: the file that its output is appended to; None: the output is read from `process.stdout`.
+    user: the account that it runs as, when this process is root.
+    """
 
     def __init__(
         self,
         command: Sequence[str | Path],
-        log: Path,
+        log: Path | None,
         *,
         env: Mapping[str, str] | None = None,
         user: str | None = None,
     ) -> None:
-        with log.open("ab") as output:
+        with contextlib.ExitStack() as stack:
             self.process = subprocess.Popen(
                 [str(part) for part in command],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=subprocess.PIPE if log is None else stack.enter_context(log.open("ab")),
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env=None if env is None else {**os.environ, **env},

@@ -130,6 +130,11 @@ class Cluster:
             child.stop(max(0.0, deadline - time.monotonic()))
         self._children.clear()
 
+    def check(self) -> None:
+        """Raise StartFailed, with what to do, when a broker's process has ended."""
+        if not self.alive:
+            self._look(time.monotonic() + 1)
+
     @property
     def alive(self) -> bool:
         """Whether every broker's process runs."""
@@ -273,8 +278,20 @@ class Cluster:
             raise PortTaken(f"Port {self.ports[node]} is taken by another program. Stop it, or choose another port.")
         if "Failed to acquire lock on file" in words:
             raise StartFailed(f"Another Kafka runs on {self.data}. Stop it, or choose another folder (DATA=...).")
-        what = "ended" if dead else "did not answer in time"
-        raise StartFailed(f"Kafka {what}. Its last words are in {self._folder(node) / 'log'}.")
+        what = "ended (killed?)" if dead else "did not answer in time"
+        raise StartFailed(f"Kafka {what}. Start it again; its last words are in {self._folder(node) / 'log'}.")
+
+
+def cluster_id_at(bootstrap: str, seconds: float = 5) -> str | None:
+    """The id of the cluster that answers there; None without one."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        return str(admin.describe_cluster(request_timeout=seconds).result().cluster_id)
+    except KafkaException:
+        return None
 
 
 def _answers(port: int) -> bool:

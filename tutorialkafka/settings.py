@@ -6,6 +6,7 @@ SECRET_KEY          required unless on a checkout, where a key is generated into
 ALLOWED_HOSTS       comma separated; loopback names while DEBUG is on
 CSRF_TRUSTED_ORIGINS  comma separated origins
 KAFKA_BROKER_URL    bootstrap servers, comma separated (default localhost:9092)
+CONSUMER_PROCESS    1: a consumer process runs beside the web server (`make run` sets it)
 DATABASE_URL        default: SQLite in DATA; ``postgres://user:password@host/name`` where one process is outgrown
 """
 
@@ -32,6 +33,8 @@ KAFKA_CLIENT: dict[str, object] = {}
 
 TK: dict[str, object] = {}
 TKCONS: dict[str, object] = {
+    # `make run` has a consumer process; a web process then takes a group only when somebody clicks /tkcons.
+    "RUN_IN_WEB": DEBUG and not flag("CONSUMER_PROCESS"),
     "SINKS": {
         "database": {"class": "tkcons.sinks.DatabaseSink", "topics": ["sample-topic"]},
         "file": {

@@ -1,0 +1,49 @@
+# Thin: what needs logic is in run.py, which works without make too.
+# make run PORT=8100 KAFKA_PORT=9192 DATA=some/folder    several copies side by side
+
+PYTHON ?= python3
+export PORT KAFKA_PORT
+ifdef DATA
+export DATA
+endif
+BIN = .venv/bin
+
+.PHONY: run test lint types check audit lock format screenshots
+
+run:
+	@exec $(PYTHON) run.py
+
+test:
+	@exec $(PYTHON) run.py test $(ARGS)
+
+.venv/installed-dev: requirements/dev.txt
+	$(PYTHON) run.py venv
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+types: .venv/installed-dev
+	$(BIN)/mypy
+
+check: .venv/installed-dev
+	SECRET_KEY=$$($(BIN)/python -c "import secrets; print(secrets.token_urlsafe(50))") ALLOWED_HOSTS=example.org \
+		BEHIND_PROXY=1 $(BIN)/python manage.py check --deploy --fail-level WARNING
+	TUTORIALKAFKA_CHECKOUT=1 $(BIN)/python manage.py makemigrations --check --dry-run
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Known vulnerabilities in what the lock names; asks a service on the network, so it is no test.
+audit: .venv/installed-dev
+	$(BIN)/pip-audit --requirement requirements/dev.txt --require-hashes --disable-pip
+
+screenshots: .venv/installed-dev
+	$(BIN)/python docs/screenshots.py
+
+# New versions of everything; needs uv. No index address may get into the locks.
+lock:
+	cd requirements && for name in run dev; do uv pip compile --quiet --universal --upgrade --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --python-version 3.11 $$name.in -o $$name.txt; done
