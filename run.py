@@ -42,7 +42,6 @@ def find_python():
         "Install one of them (Debian: apt-get install python3; macOS: brew install python@3.13) and try again."
         % (LOWEST + HIGHEST + tuple(sys.version_info[:2]))
     )
-    return None
 
 
 def make_venv(python):
@@ -55,7 +54,6 @@ def make_venv(python):
             return [python, "-m", "pip", "--python", PYTHON]
     shutil.rmtree(VENV, ignore_errors=True)
     raise failure("Python's venv module is missing or incomplete. Debian and Ubuntu: apt-get install python3-venv")
-    return None
 
 
 def install(lock):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
-from pytest_django.fixtures import SettingsWrapper
+from pytest_django import Settings
 
 from tklocal.kafka import Cluster
 from tklocal.postgres import Postgres
@@ -24,7 +24,7 @@ def kafka_admin(kafka: Cluster) -> AdminClient:
 
 
 @pytest.fixture
-def broker(kafka: Cluster, settings: SettingsWrapper) -> str:
+def broker(kafka: Cluster, settings: Settings) -> str:
     """Points the project at the suite's broker; gives its address."""
     settings.KAFKA_BROKER_URL = kafka.bootstrap
     return kafka.bootstrap

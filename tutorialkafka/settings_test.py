@@ -8,8 +8,10 @@ os.environ.setdefault("INSECURE_HTTP", "1")
 os.environ.setdefault("DATA", tempfile.mkdtemp(prefix="tutorialkafka-test-"))
 
 from tutorialkafka.settings import *  # noqa: F403
+from tutorialkafka.settings import DATA, DATABASES
 
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "testserver"]
+DATABASES["default"]["TEST"] = {"NAME": DATA / "test.sqlite3"}  # a file: runners have threads of their own
 STORAGES = {  # no manifest: collectstatic does not run before tests
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},

@@ -85,6 +85,7 @@ def _copy(connection: Any, rows: list[Row]) -> None:
     table = connection.ops.quote_name(Message._meta.db_table)
     with (
         connection.cursor() as cursor,
+        connection.wrap_database_errors,  # Django wraps its own calls; this is psycopg's
         cursor.copy(f"COPY {table} ({_names(connection)}) FROM STDIN (FORMAT BINARY)") as copy,
     ):
         copy.set_types(["int8", "int8", "int8", "int2", "bytea", "bytea", "text", "timestamptz"])

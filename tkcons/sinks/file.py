@@ -87,8 +87,10 @@ class TextFileSink(Sink):
                 self._append(data)
                 self.ledger.advance(batches, self._length + len(data))
             except BaseException:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file, self._length)
                 # After a failed fsync the kernel may have dropped the pages: it is never tried again on this file
-                # description. The next write opens the file anew and cuts off what was not recorded.
+                # description. The next write opens the file anew and cuts off what is not recorded.
                 os.close(self._file)
                 self._file = -1
                 raise

@@ -1,0 +1,95 @@
+from confluent_kafka import Message
+
+from tkcons.assignment import Assignment
+from tkcons.sinks.base import Claim, Place
+
+PLACE = Place("t", "id", 0)
+OTHER = Place("t", "id", 1)
+
+
+def messages(partition: int, *offsets: int) -> list[Message]:
+    return [Message(topic="t", partition=partition, offset=offset, value=b"x") for offset in offsets]
+
+
+def holding(*places: Place) -> Assignment:
+    assignment = Assignment(100, 10_000)
+    for place in places:
+        assignment.hold(place, Claim(1, 0))
+    return assignment
+
+
+def offsets(batch) -> list[int]:
+    return [message.offset() for message in batch.messages]
+
+
+def test_messages_of_partitions_not_held_are_dropped():
+    assignment = holding(PLACE)
+    assignment.add(messages(0, 0, 1) + messages(1, 0))
+    (batch,) = assignment.take(0)
+    assert (batch.place, offsets(batch), batch.end) == (PLACE, [0, 1], 2)
+
+
+def test_messages_before_the_position_are_dropped():
+    assignment = Assignment(100, 10_000)
+    assignment.hold(PLACE, Claim(1, 5))
+    assignment.add(messages(0, 3, 4, 5, 6))
+    assert offsets(assignment.take(0)[0]) == [5, 6]
+
+
+def test_what_comes_in_while_a_batch_is_written_waits_for_the_next():
+    assignment = holding(PLACE)
+    assignment.add(messages(0, 0))
+    (first,) = assignment.take(0)
+    assignment.add(messages(0, 1))
+    assert offsets(first) == [0]
+    assignment.done([first])
+    (second,) = assignment.take(0)
+    assert (offsets(second), second.claim) == ([1], Claim(1, 1))
+
+
+def test_a_failed_batch_comes_again_first():
+    assignment = holding(PLACE)
+    assignment.add(messages(0, 0))
+    (batch,) = assignment.take(0)
+    assignment.add(messages(0, 1))
+    assignment.put_back([batch], 0)
+    assert offsets(assignment.take(0)[0]) == [0]
+
+
+def test_a_refused_batch_is_dropped_and_its_partition_claimed_anew():
+    assignment = holding(PLACE, OTHER)
+    assignment.add(messages(0, 0) + messages(1, 0))
+    batches = assignment.take(0)
+    assignment.refuse([batch for batch in batches if batch.place == PLACE])
+    assert assignment.stale == {("t", 0)}
+    assert assignment.names() == {("t", 1)}
+
+
+def test_a_revoked_partition_is_not_written_later():
+    assignment = holding(PLACE)
+    assignment.add(messages(0, 0))
+    assignment.drop([("t", 0)], 0)
+    assert assignment.take(0) == []
+    assert not assignment.full
+
+
+def test_the_positions_to_commit_are_those_stored():
+    assignment = holding(PLACE)
+    assignment.add(messages(0, 0, 1))
+    assert assignment.take_moved() == {}
+    assignment.done(assignment.take(0))
+    assert assignment.take_moved() == {("t", 0): 2}
+    assert assignment.take_moved() == {}
+
+
+def test_full_by_count_and_by_bytes():
+    by_count = Assignment(2, 10_000)
+    by_count.hold(PLACE, Claim(1, 0))
+    by_count.add(messages(0, 0, 1))
+    assert by_count.full
+    by_bytes = Assignment(100, 2)
+    by_bytes.hold(PLACE, Claim(1, 0))
+    by_bytes.add(messages(0, 0, 1))
+    assert by_bytes.full
+    by_bytes.take(0)
+    assert not by_bytes.full
