@@ -54,7 +54,7 @@ class Metadata:
         entry = self._known.get(name)
         now = time.monotonic()
         age = settings.METADATA_SECONDS if fresh is None else fresh
-        if entry is None or now - entry[0] > (REST_SECONDS if entry[1] is None else age):
+        if entry is None or now - entry[0] > (min(age, REST_SECONDS) if entry[1] is None else age):
             entry = self._ask(name, now)
         if entry[1] is None:
             raise UnknownTopic(f"The broker has no topic {name!r}: create it first.")

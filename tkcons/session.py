@@ -22,7 +22,7 @@ from tkcons.worker import Worker
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
-COMMIT_SECONDS = 1.0  # Kafka's own offsets are for lag tools: they may be this old
+LOOK_SECONDS = 0.5  # Kafka's own offsets and the ends in the heartbeat are for lag tools: they may be this old
 HOLD_BACK_SECONDS = 2.0  # how long polling waits for a slow sink before the partitions are paused
 ANSWER_SECONDS = 5.0  # how long a question to the broker may take
 RECLAIM_SECONDS = 1.0  # a refused write: Kafka may be about to tell us that the partition is another's
@@ -70,7 +70,8 @@ class Session:
         self._try_claims_at = 0.0
         self._lost: set[Name] = set()  # stopped: Kafka no longer has their position
         self._paused = False
-        self._committed_at = 0.0
+        self._looked_at = 0.0
+        self._ends: dict[Name, int] = {}
 
     def run(self, wanted: Callable[[], str]) -> None:
         """Poll until `wanted()` is stopped; then store what waits, commit, leave the group."""
@@ -101,7 +102,10 @@ class Session:
             self._try_claims_at = time.monotonic() + RECLAIM_SECONDS
         if self._unclaimed and time.monotonic() >= self._try_claims_at:
             self._claim_again()
-        self._commit()
+        if time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._looked_at = time.monotonic()
+            self._commit()
+            self._look_at_ends()
 
     def _poll_while_full(self) -> None:
         """A slow sink: keep the membership alive without taking more in. Pausing drops what librdkafka has fetched."""
@@ -259,10 +263,7 @@ class Session:
         return starts
 
     def _commit(self, *, now: bool = False) -> None:
-        """Tell Kafka the positions, at most once a second; a failure is no harm: ours count."""
-        if not now and time.monotonic() - self._committed_at < COMMIT_SECONDS:
-            return
-        self._committed_at = time.monotonic()
+        """Tell Kafka the positions, for lag tools; `now` waits for the answer. A failure is no harm: ours count."""
         moved = self.assignment.take_moved()
         if moved:
             offsets = [TopicPartition(*name, offset) for name, offset in moved.items()]
@@ -283,23 +284,25 @@ class Session:
         self.worker.join(settings.STOP_SECONDS / 2)
         self._consumer.close()
 
+    def _look_at_ends(self) -> None:
+        """Note the partitions' ends as the last fetch told them. On this thread: the client takes one call at a time."""
+        ends = {}
+        for name in self.assignment.positions():
+            seen = self._consumer.get_watermark_offsets(TopicPartition(*name), cached=True)
+            if seen is not None and seen[1] >= 0:
+                ends[name] = seen[1]
+        self._ends = ends
+
     def partitions(self) -> list[dict[str, Any]]:
-        """The held partitions with position, end and lag, for the heartbeat; from librdkafka's cache."""
-        rows = []
-        for (topic, partition), position in sorted(self.assignment.positions().items()):
-            try:
-                seen = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
-            except (KafkaException, RuntimeError):  # closed in the meantime
-                seen = None
-            end = seen[1] if seen is not None else -1  # None or negative: no fetch has answered yet
-            known = end >= 0
-            rows.append(
-                {
-                    "topic": topic,
-                    "partition": partition,
-                    "position": position,
-                    "end": end if known else None,
-                    "lag": max(0, end - position) if known else None,
-                }
-            )
-        return rows
+        """The held partitions with position, end and lag, for the heartbeat; end and lag None until a fetch tells."""
+        ends = self._ends
+        return [
+            {
+                "topic": topic,
+                "partition": partition,
+                "position": position,
+                "end": ends.get((topic, partition)),
+                "lag": max(0, ends[topic, partition] - position) if (topic, partition) in ends else None,
+            }
+            for (topic, partition), position in sorted(self.assignment.positions().items())
+        ]

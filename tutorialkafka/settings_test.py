@@ -8,7 +8,9 @@ os.environ.setdefault("INSECURE_HTTP", "1")
 os.environ.setdefault("DATA", tempfile.mkdtemp(prefix="tutorialkafka-test-"))
 
 from tutorialkafka.settings import *  # noqa: F403
-from tutorialkafka.settings import DATA, DATABASES
+from tutorialkafka.settings import DATA, DATABASES, STATIC_ROOT
+
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise warns without it
 
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "testserver"]
 DATABASES["default"]["TEST"] = {"NAME": DATA / "test.sqlite3"}  # a file: runners have threads of their own

@@ -171,12 +171,12 @@ class TestTextFile(SinkContract):
 
     def test_a_failed_fsync_is_not_tried_again_on_the_same_file(self, sink, monkeypatch):
         claim = self.begun(sink, PLACE)[PLACE]
-        before = sink._file
+        assert sink._files
         monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error")))
         with pytest.raises(SinkUnavailable):
             sink.write([batch(PLACE, claim, 0)])
         monkeypatch.undo()
-        assert sink._file == -1 != before
+        assert not sink._files
         sink.write([batch(PLACE, claim, 0)])
         assert self.stored() == [(0, 0)]
 
@@ -185,7 +185,7 @@ class TestTextFile(SinkContract):
         real = os.write
 
         def short(number: int, data: memoryview) -> int:
-            if number != sink._file:
+            if number not in sink._files.values():
                 return real(number, data)
             if len(data) < 100:
                 raise OSError(28, "No space left on device")
@@ -205,7 +205,7 @@ class TestTextFile(SinkContract):
         sink.write([batch(PLACE, claim, 0)])
         assert self.stored() == [(0, 0)]
 
-    @pytest.mark.parametrize("step", ["_append", "advance"])
+    @pytest.mark.parametrize("step", ["_append", "transaction"])
     @pytest.mark.parametrize("when", ["before", "after"])
     def test_kill_9_at_each_step_loses_and_doubles_nothing(self, sink, step, when):
         claim = self.begun(sink, PLACE)[PLACE]
@@ -219,7 +219,7 @@ class TestTextFile(SinkContract):
         assert code == -signal.SIGKILL
         sink.open()
         claim = sink.claim([PLACE])[PLACE]
-        recorded = (step, when) == ("advance", "after")
+        recorded = (step, when) == ("transaction", "after")
         assert claim.next_offset == (2 if recorded else 1)
         if not recorded:
             sink.write([batch(PLACE, claim, 1)])
@@ -265,24 +265,34 @@ class TestTextFile(SinkContract):
 
 
 KILLED = """
-import os, signal, sys
+import contextlib, os, signal, sys
 sys.path.insert(0, ".")
 from tests.sink_contract import PLACE, batch
 from tkcons.sinks.base import Claim
 from tkcons.sinks.file import TextFileSink
-from tkcons.sinks.ledger import Ledger
 
 path, step, when, generation = sys.argv[1:]
 sink = TextFileSink("group", path=path)
 sink.open()
-owner = TextFileSink if step == "_append" else Ledger
-real = getattr(owner, step)
-
-def killed(*arguments):
-    if when == "after":
-        real(*arguments)
+def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-setattr(owner, step, killed)
+if step == "_append":
+    real = sink._append
+    def killed(*arguments):
+        if when == "after":
+            real(*arguments)
+        die()
+    sink._append = killed
+else:
+    real = sink.ledger.transaction
+    @contextlib.contextmanager
+    def killed():
+        with real():
+            yield
+            if when == "before":
+                die()
+        die()
+    sink.ledger.transaction = killed
 sink.write([batch(PLACE, Claim(int(generation), 1), 1)])
 """

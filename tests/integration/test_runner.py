@@ -1,0 +1,426 @@
+"""The runner on the real broker: from a topic to the sinks, once each, in order, whatever happens on the way."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import NewPartitions
+from django.db import connection
+
+from tests.waiting import eventually
+from tk.access import Caller
+from tkcons import groups, positions
+from tkcons.errors import SinkUnavailable
+from tkcons.groups import Heartbeat, Spec
+from tkcons.models import Group, Member, Message, Position
+from tkcons.runner import Runner
+from tkcons.sinks import DatabaseSink, TextFileSink
+from tkcons.sinks.base import Place
+
+pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
+
+QUICK = {"HEARTBEAT_SECONDS": 0.2, "RETRY_SECONDS": (0.1, 0.5), "STOP_SECONDS": 10.0}
+
+
+@pytest.fixture(autouse=True)
+def _settings(settings, broker):
+    settings.TKCONS = QUICK
+
+
+@pytest.fixture
+def send(broker) -> Iterator[Callable[..., None]]:
+    """``send(topic, *values, partition=0)``: into the topic, acknowledged."""
+    producer = Producer({"bootstrap.servers": broker, "enable.idempotence": True, "linger.ms": 1})
+
+    def go(topic: str, *values: object, partition: int = 0) -> None:
+        for value in values:
+            producer.produce(topic, str(value).encode(), partition=partition)
+        assert producer.flush(20) == 0
+
+    yield go
+    producer.close()
+
+
+@pytest.fixture
+def group() -> str:
+    return f"group-{uuid.uuid4().hex[:8]}"
+
+
+def database(group: str, *topics: str) -> Spec:
+    return Spec(group, topics, DatabaseSink)
+
+
+@contextmanager
+def running(spec: Spec) -> Iterator[Runner]:
+    """A runner on a thread of its own, stopped at the end, its thread seen to end."""
+    runner = Runner(spec, Heartbeat(spec.name, in_web=False))
+    thread = threading.Thread(target=runner.run)
+    thread.start()
+    try:
+        yield runner
+    finally:
+        runner.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def values(group: str) -> list[str]:
+    """Everything the group has stored, in the order of storing."""
+    rows = Message.objects.filter(position__group=group).order_by("pk")
+    return [bytes(row.value).decode() for row in rows]
+
+
+def numbers(count: int, first: int = 0) -> list[str]:
+    return [str(number) for number in range(first, first + count)]
+
+
+def test_messages_are_stored_in_order(send, topic, group):
+    send(topic, *range(50))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 50)
+        send(topic, *range(50, 60))
+        eventually(lambda: len(values(group)) == 60)
+    assert values(group) == numbers(60)
+    assert Position.objects.get(group=group).next_offset == 60
+
+
+def test_a_new_runner_goes_on_where_the_last_one_stopped(send, topic, group):
+    send(topic, *range(10))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 10)
+    send(topic, *range(10, 20))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 20)
+    assert values(group) == numbers(20)
+
+
+def test_the_stored_position_wins_over_kafkas(send, broker, topic, group):
+    send(topic, *range(10))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 10)
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": group})
+    (seen,) = consumer.committed([TopicPartition(topic, 0)], timeout=10)
+    assert seen.offset == 10  # for lag tools
+    consumer.commit(offsets=[TopicPartition(topic, 0, 3)], asynchronous=False)
+    consumer.close()
+    send(topic, 10)
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 11)
+    assert values(group) == numbers(11)
+
+
+def test_at_first_contact_kafkas_position_counts(send, broker, topic, group):
+    send(topic, *range(10))
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": group})
+    consumer.commit(offsets=[TopicPartition(topic, 0, 7)], asynchronous=False)
+    consumer.close()
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 3)
+    assert values(group) == ["7", "8", "9"]
+
+
+def test_latest_is_resolved_once_and_stored_before_any_message(send, topic, group, settings):
+    settings.TKCONS = {**QUICK, "START": "latest"}
+    send(topic, *range(5))
+    with running(database(group, topic)):
+        eventually(lambda: Position.objects.filter(group=group, next_offset=5).exists())
+    send(topic, 5, 6)
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 2)
+    assert values(group) == ["5", "6"]
+
+
+def test_partitions_that_the_topic_grows_start_at_their_beginning(send, kafka_admin, topic, group, settings):
+    settings.KAFKA_CLIENT = {"topic.metadata.refresh.interval.ms": 500}
+    settings.TKCONS = {**QUICK, "START": "latest"}
+    with running(database(group, topic)):
+        eventually(lambda: Position.objects.filter(group=group).exists())
+        kafka_admin.create_partitions([NewPartitions(topic, 2)])[topic].result(10)
+        send(topic, "grown", partition=1)
+        eventually(lambda: values(group) == ["grown"], 30)
+
+
+@pytest.mark.parametrize("old", [5, 50])
+def test_a_topic_made_again_is_read_from_its_start(send, broker, make_topic, kafka_admin, group, settings, old):
+    """With fewer messages than before, and with as many: the consumer's offset is outside the new topic, or inside."""
+    settings.KAFKA_CLIENT = {"topic.metadata.refresh.interval.ms": 500}
+    topic = make_topic()
+    send(topic, *range(old))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == old)
+        kafka_admin.delete_topics([topic])[topic].result(10)
+        eventually(lambda: topic not in kafka_admin.list_topics(timeout=10).topics)
+        time.sleep(1.5)  # the broker deletes the old one's files
+        make_topic(name=topic)
+        again = [f"new-{number}" for number in range(20)]
+        eventually(lambda: _sent(send, topic, again))
+        eventually(lambda: len(values(group)) == old + 20, 40)
+    assert values(group) == [*numbers(old), *again]
+    assert Position.objects.filter(group=group, topic=topic).count() == 2
+
+
+def _sent(send, topic, again) -> bool:
+    send(topic, *again)
+    return True
+
+
+def test_messages_that_expired_unread_stop_the_partition_and_alarm(send, kafka_admin, make_topic, group):
+    topic = make_topic(2)
+    send(topic, *range(10))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 10)
+    send(topic, *range(10, 20))
+    kafka_admin.delete_records([TopicPartition(topic, 0, 15)])[TopicPartition(topic, 0)].result(10)
+    with running(database(group, topic)):
+        eventually(lambda: any("expired unread" in member.error for member in Member.objects.all()))
+        send(topic, "neighbour", partition=1)
+        eventually(lambda: len(values(group)) == 11)
+    assert values(group) == [*numbers(10), "neighbour"]
+
+
+def test_a_megabyte_a_tombstone_and_bytes(broker, topic, group):
+    producer = Producer({"bootstrap.servers": broker, "message.max.bytes": 1_100_000})
+    producer.produce(topic, b"x" * 1_048_576, headers=[("a", b"\xff"), ("b", None)])
+    producer.produce(topic, None, key=b"k")
+    producer.produce(topic, b"\x00\xff")
+    producer.flush(10)
+    with running(database(group, topic)):
+        eventually(lambda: Message.objects.count() == 3)
+    first, second, third = Message.objects.order_by("pk")
+    assert (len(first.value), first.headers) == (1_048_576, '[["a","/w==","base64"],["b",null]]')
+    assert (second.value, bytes(second.key), bytes(third.value)) == (None, b"k", b"\x00\xff")
+
+
+def test_two_runners_share_the_partitions(send, make_topic, group):
+    topic = make_topic(4)
+    with running(database(group, topic)):
+        eventually(lambda: len(_held(group)) == 4)
+        with running(database(group, topic)):
+            eventually(lambda: [len(rows) for rows in _by_member(group)] == [2, 2], 30)
+            for partition in range(4):
+                send(topic, *range(100), partition=partition)
+            eventually(lambda: len(values(group)) == 400)
+        eventually(lambda: len(_held(group)) == 4, 30)
+        send(topic, "last", partition=3)
+        eventually(lambda: len(values(group)) == 401)
+    for position in Position.objects.filter(group=group):
+        stored = list(position.messages.order_by("pk").values_list("offset", flat=True))
+        assert stored == list(range(position.next_offset))
+
+
+def _by_member(group: str) -> list[list[dict]]:
+    return [member.partitions for member in Member.objects.filter(group=group).order_by("started_at")]
+
+
+def _held(group: str) -> list[dict]:
+    return [row for rows in _by_member(group) for row in rows]
+
+
+def test_a_claim_by_another_owner_refuses_the_write_and_is_recovered_from(send, topic, group):
+    send(topic, *range(5))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 5)
+        position = Position.objects.get(group=group)
+        place = _place(position)
+        positions.claim(group, [place], "default")  # a zombie that woke up, or a reset
+        send(topic, *range(5, 10))
+        eventually(lambda: len(values(group)) == 10)
+    assert values(group) == numbers(10)
+    assert Position.objects.get(group=group).generation >= position.generation + 2
+
+
+def _place(position: Position) -> Place:
+    return Place(position.topic, position.topic_id, position.partition)
+
+
+def test_a_sink_that_fails_is_tried_again_and_nothing_is_lost(send, topic, group, monkeypatch):
+    real, failures = DatabaseSink.write, iter(range(3))
+
+    def write(self, batches):
+        if next(failures, None) is not None:
+            raise SinkUnavailable("not now")
+        real(self, batches)
+
+    monkeypatch.setattr(DatabaseSink, "write", write)
+    send(topic, *range(5))
+    with running(database(group, topic)):
+        eventually(lambda: values(group) == numbers(5))
+
+
+def test_a_sink_that_breaks_is_opened_anew(send, topic, group, monkeypatch):
+    real, failures = DatabaseSink.write, iter(range(1))
+
+    def write(self, batches):
+        if next(failures, None) is not None:
+            raise RuntimeError("a defect")
+        real(self, batches)
+
+    monkeypatch.setattr(DatabaseSink, "write", write)
+    send(topic, *range(5))
+    with running(database(group, topic)):
+        eventually(lambda: values(group) == numbers(5))
+
+
+def test_stop_pause_and_start_by_the_desired_state(send, topic, group, settings):
+    settings.TKCONS = {
+        **QUICK,
+        "SINKS": {"x": {"class": "tkcons.sinks.DatabaseSink", "topics": [topic], "group": group}},
+    }
+    code = Caller("test", everything=True)
+    send(topic, 0)
+    with running(groups.spec(group)):
+        eventually(lambda: len(values(group)) == 1)
+        for state in (Group.State.PAUSED, Group.State.STOPPED):
+            groups.want(state, code, [group])
+            eventually(lambda state=state: _states(group) == [state.value])
+            before = len(values(group))
+            send(topic, "later")
+            time.sleep(0.5)
+            assert len(values(group)) == before
+            groups.want(Group.State.RUNNING, code, [group])
+            eventually(lambda before=before: len(values(group)) == before + 1)
+    assert _states(group) == []
+
+
+def _states(group: str) -> list[str]:
+    return [member.state for member in Member.objects.filter(group=group)]
+
+
+def test_a_heartbeat_tells_partitions_and_lag(send, topic, group):
+    send(topic, *range(7))
+    with running(database(group, topic)):
+        row = eventually(lambda: next((row for row in _held(group) if row["position"] == 7 and row["end"]), None))
+    assert row == {"topic": topic, "partition": 0, "position": 7, "end": 7, "lag": 0}
+
+
+def test_a_transaction_that_is_aborted_is_not_stored(broker, topic, group):
+    producer = Producer({"bootstrap.servers": broker, "transactional.id": group})
+    producer.init_transactions(20)
+    for value, end in ((b"aborted", producer.abort_transaction), (b"committed", producer.commit_transaction)):
+        producer.begin_transaction()
+        producer.produce(topic, value)
+        producer.flush(10)
+        end(10)
+    with running(database(group, topic)):
+        eventually(lambda: values(group) == ["committed"])
+
+
+def test_the_kip_848_protocol(send, topic, group, settings):
+    settings.TKCONS = {**QUICK, "PROTOCOL": "consumer"}
+    send(topic, *range(5))
+    with running(database(group, topic)):
+        eventually(lambda: values(group) == numbers(5), 30)
+
+
+def test_the_file_sink_with_a_second_runner_in_standby(send, topic, group, tmp_path):
+    spec = Spec(group, (topic,), TextFileSink, {"path": tmp_path / "consumed.txt"})
+    send(topic, 0)
+    with running(spec):
+        eventually(lambda: "offset=0" in _text(tmp_path))
+        with running(spec) as second:
+            eventually(lambda: second.state == "waiting")
+            send(topic, 1)
+            eventually(lambda: "offset=1" in _text(tmp_path))
+    assert _text(tmp_path).count("<br>") == 2
+
+
+def _text(folder: Path) -> str:
+    path = folder / "consumed.txt"
+    return path.read_text() if path.exists() else ""
+
+
+# Processes: `manage.py consume` as an operator runs it.
+
+
+@contextmanager
+def consuming(broker: str, topic: str, *arguments: str) -> Iterator[subprocess.Popen]:
+    """`manage.py consume` of the database group, on the test's database."""
+    env = {
+        **os.environ,
+        "KAFKA_BROKER_URL": broker,
+        "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
+        "CONSUME_TOPIC": topic,
+        "DJANGO_SETTINGS_MODULE": "tests.settings_consume",
+    }
+    command = [sys.executable, "manage.py", "consume", *arguments]
+    process = subprocess.Popen(command, env=env, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_kill_9_loses_and_doubles_nothing(send, broker, make_topic):
+    topic = make_topic(2)
+    stop = threading.Event()
+    sent = [0, 0]
+
+    def load() -> None:
+        while not stop.is_set():
+            for partition in range(2):
+                send(topic, *range(sent[partition], sent[partition] + 50), partition=partition)
+                sent[partition] += 50
+            time.sleep(0.01)
+
+    loader = threading.Thread(target=load)
+    loader.start()
+    try:
+        for _ in range(3):
+            before = Message.objects.count()
+            with consuming(broker, topic) as process:
+                eventually(lambda before=before: Message.objects.count() > before + 100, 40)
+                process.kill()
+    finally:
+        stop.set()
+        loader.join()
+    with consuming(broker, topic):
+        eventually(lambda: Message.objects.count() >= sum(sent), 60)
+    for position in Position.objects.all():
+        stored = list(position.messages.order_by("pk").values_list("offset", flat=True))
+        assert stored == list(range(sent[position.partition]))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(send, broker, topic, number):
+    send(topic, *range(10))
+    with consuming(broker, topic) as process:
+        eventually(lambda: Message.objects.count() == 10, 40)
+        process.send_signal(number)
+        assert process.wait(20) == 0
+    assert not Member.objects.exists()
+
+
+def test_processes_share_the_work_and_are_restarted(send, broker, make_topic):
+    topic = make_topic(4)
+    with consuming(broker, topic, "--processes", "2") as parent:
+        eventually(lambda: len(_held("tkcons.database")) == 4 and Member.objects.count() == 2, 60)
+        children = psutil.Process(parent.pid).children()
+        assert len(children) == 2
+        children[0].kill()
+        eventually(lambda: Member.objects.exclude(pid__in=[child.pid for child in children]).exists(), 60)
+        send(topic, "a", partition=0)
+        send(topic, "b", partition=3)
+        eventually(lambda: Message.objects.count() == 2, 40)
+        children = psutil.Process(parent.pid).children()
+        parent.send_signal(signal.SIGTERM)
+        assert parent.wait(40) == 0
+        assert psutil.wait_procs(children, 1)[1] == []
+
+
+def test_children_end_when_their_supervisor_is_killed(broker, topic):
+    with consuming(broker, topic, "--processes", "2") as parent:
+        eventually(lambda: Member.objects.count() == 2, 60)
+        children = psutil.Process(parent.pid).children()
+        parent.kill()
+        assert psutil.wait_procs(children, 30)[1] == []
