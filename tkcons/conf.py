@@ -33,6 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "RETRY_SECONDS": (0.5, 30.0),
     # Seconds for which a topic's id is believed before positions are written.
     "TOPIC_ID_SECONDS": 1.0,
+    # Days for which the id of an event from the outbox is remembered, so that its repeat is not stored.
+    "EVENT_DAYS": 7,
 }
 
 settings = AppSettings("TKCONS", DEFAULTS)

@@ -54,6 +54,46 @@ class Message(models.Model):
         return f"{self.position_id}@{self.offset}"
 
 
+class SeenEvent(models.Model):
+    """An event of the outbox that a group has stored: its repeat is not stored again. Kept for EVENT_DAYS."""
+
+    group = models.CharField(_("group"), max_length=249)
+    topic_id = models.CharField(_("topic id"), max_length=22)
+    event_id = models.CharField(_("event id"), max_length=100)
+    seen_at = models.DateTimeField(_("seen"))
+
+    class Meta:
+        verbose_name = _("seen event")
+        verbose_name_plural = _("seen events")
+        constraints = [models.UniqueConstraint(fields=["group", "topic_id", "event_id"], name="tkcons_event_unique")]
+        indexes = [models.Index(fields=["group", "seen_at"], name="tkcons_event_seen")]  # forgetting
+
+    def __str__(self) -> str:
+        return f"{self.group} {self.event_id}"
+
+
+class Gap(models.Model):
+    """Offsets before the position that are not stored, and why: the audit counts them as accounted for."""
+
+    class Reason(models.TextChoices):
+        REPEAT = "repeat", _("repeat of an event")
+        SKIPPED = "skipped", _("skipped by a seek")
+        PRUNED = "pruned", _("pruned")
+
+    position = models.ForeignKey(Position, models.CASCADE, verbose_name=_("partition"), related_name="gaps")
+    first_offset = models.BigIntegerField(_("first offset"))
+    end_offset = models.BigIntegerField(_("end offset"))  # exclusive
+    reason = models.CharField(_("reason"), max_length=10, choices=Reason)
+    made_at = models.DateTimeField(_("made"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("gap")
+        verbose_name_plural = _("gaps")
+
+    def __str__(self) -> str:
+        return f"{self.position_id}@{self.first_offset}-{self.end_offset} {self.reason}"
+
+
 class Group(models.Model):
     """A consumer group and the state that people want it in; every process that runs it obeys."""
 

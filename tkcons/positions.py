@@ -1,13 +1,24 @@
 """Positions in the database: claimed, begun, advanced by compare-and-set, in the caller's transaction or their own."""
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
-from django.db import transaction
+from django.db import IntegrityError, connections, transaction
 from django.db.models import F
+from django.utils import timezone
 
-from tkcons.errors import StaleOwner
-from tkcons.models import Position
+from tkcons import repeats
+from tkcons.conf import settings
+from tkcons.errors import SinkUnavailable, StaleOwner
+from tkcons.models import Gap, Position, SeenEvent
+from tkcons.repeats import Event
 from tkcons.sinks.base import Batch, Claim, Place
+
+# PostgreSQL, in ms. An owner that hangs inside its transaction holds the position's row: the new owner gives up its wait
+# and comes again, and the server ends the transaction that does nothing.
+LOCK_TIMEOUT = 5_000
+IDLE_TIMEOUT = 15_000
+FORGET_ROWS = 10_000  # of one statement
 
 
 def claim(group: str, places: Iterable[Place], using: str) -> tuple[dict[Place, Claim], dict[Place, int]]:
@@ -16,6 +27,7 @@ def claim(group: str, places: Iterable[Place], using: str) -> tuple[dict[Place, 
     claims: dict[Place, Claim] = {}
     keys: dict[Place, int] = {}
     with transaction.atomic(using=using):
+        limit_waits(using)
         for place in wanted:
             rows = Position.objects.using(using).filter(group=group, topic_id=place.topic_id, partition=place.partition)
             if rows.update(generation=F("generation") + 1, topic=place.topic):
@@ -59,3 +71,51 @@ def advance(batches: Sequence[Batch], keys: dict[Place, int], using: str) -> Non
         )
         if not moved:
             raise StaleOwner(f"{batch.place.topic}[{batch.place.partition}] has another owner; nothing was stored.")
+
+
+def limit_waits(using: str) -> None:
+    """Bound how long this transaction waits for locks and how long it may idle. Call it first in the transaction."""
+    connection = connections[using]
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}; SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT}"
+            )
+
+
+def without_repeats(group: str, batches: Sequence[Batch], keys: dict[Place, int], using: str) -> Sequence[Batch]:
+    """The batches without events that the group has stored before; the new ones are remembered, repeats noted as gaps.
+
+    Inside the transaction that stores the batches. A batch may come back empty. Raises SinkUnavailable when another
+    partition stores the same event at this moment: the next try sees it.
+    """
+    found = repeats.find(batches, lambda events: _seen(group, events, using))
+    if found.events:
+        now = timezone.now()
+        rows = [SeenEvent(group=group, topic_id=t, event_id=e, seen_at=now) for t, e in found.events]
+        try:
+            SeenEvent.objects.using(using).bulk_create(rows)
+        except IntegrityError as error:
+            raise SinkUnavailable("An event and its repeat were stored at the same time: tried again.") from error
+    if found.repeats:
+        Gap.objects.using(using).bulk_create(
+            Gap(position_id=keys[place], first_offset=offset, end_offset=offset + 1, reason=Gap.Reason.REPEAT)
+            for place, offset in found.repeats
+        )
+    return found.batches
+
+
+def forget_events(group: str, using: str) -> None:
+    """Forget some of the events that are older than EVENT_DAYS: at most FORGET_ROWS, so that it takes a moment only."""
+    events = SeenEvent.objects.using(using)
+    before = timezone.now() - timedelta(days=settings.EVENT_DAYS)
+    old = list(events.filter(group=group, seen_at__lt=before).values_list("pk", flat=True)[:FORGET_ROWS])
+    if old:
+        events.filter(pk__in=old).delete()
+
+
+def _seen(group: str, events: set[Event], using: str) -> set[Event]:
+    rows = SeenEvent.objects.using(using).filter(
+        group=group, topic_id__in={event.topic_id for event in events}, event_id__in={event.event_id for event in events}
+    )
+    return {Event(*row) for row in rows.values_list("topic_id", "event_id")}

@@ -5,11 +5,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tkcons.sinks.base import Sink
     from tkcons.sinks.database import DatabaseSink
-    from tkcons.sinks.file import TextFileSink
+    from tkcons.sinks.file import FileSink, JsonLinesSink, TextFileSink
 
-__all__ = ["DatabaseSink", "Sink", "TextFileSink"]
+__all__ = ["DatabaseSink", "FileSink", "JsonLinesSink", "Sink", "TextFileSink"]
 
-_MODULES = {"DatabaseSink": "database", "TextFileSink": "file", "Sink": "base"}
+_MODULES = {
+    "DatabaseSink": "database",
+    "FileSink": "file",
+    "JsonLinesSink": "file",
+    "Sink": "base",
+    "TextFileSink": "file",
+}
 
 
 def __getattr__(name: str) -> Any:

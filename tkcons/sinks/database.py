@@ -1,5 +1,7 @@
 """The database sink: the rows and the partition's next offset in one transaction."""
 
+import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,6 +18,7 @@ from tkcons.models import Message
 from tkcons.sinks.base import Batch, Claim, Place, Sink
 
 COLUMNS = ("position_id", "offset", "timestamp", "timestamp_type", "key", "value", "headers", "stored_at")
+FORGET_SECONDS = 60.0  # how often events that are too old are forgotten
 Row = tuple[int, int, int | None, int, bytes | None, bytes | None, str | None, datetime]
 
 
@@ -26,6 +29,7 @@ class DatabaseSink(Sink):
         super().__init__(group, **options)
         self.using = using or router.db_for_write(Message)
         self._keys: dict[Place, int] = {}
+        self._forgot_at = 0.0
 
     def claim(self, places: Iterable[Place]) -> dict[Place, Claim]:
         with _translated():
@@ -43,12 +47,20 @@ class DatabaseSink(Sink):
 
     def write(self, batches: Sequence[Batch]) -> None:
         now = timezone.now()
-        rows = [row for batch in batches for row in _rows(self._keys[batch.place], batch, now)]
         connection = connections[self.using]
         insert = _copy if connection.vendor == "postgresql" else _insert
         with _translated(), transaction.atomic(using=self.using):
+            positions.limit_waits(self.using)
             positions.advance(batches, self._keys, self.using)
-            insert(connection, rows)
+            batches = positions.without_repeats(self.group, batches, self._keys, self.using)
+            insert(connection, [row for batch in batches for row in _rows(self._keys[batch.place], batch, now)])
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        if now - self._forgot_at > FORGET_SECONDS:
+            self._forgot_at = now
+            with contextlib.suppress(DatabaseError, InterfaceError):  # the next time does
+                positions.forget_events(self.group, self.using)
 
 
 def _rows(key: int, batch: Batch, now: datetime) -> Iterator[Row]:

@@ -1,35 +1,49 @@
-"""What a file sink has recorded: the file's length and the positions, in one atomic step, in a small SQLite file.
+"""What a file sink has recorded: lengths, positions, events seen, in one atomic step, in a small SQLite file.
 
 SQLite in WAL mode with synchronous=FULL: a commit is one fsync, and after a crash all of it is there or nothing.
+Its write lock is also what keeps the writers of one path template apart.
 """
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tkcons.errors import StaleOwner
+from tkcons.repeats import Event
 from tkcons.sinks.base import Batch, Claim, Place
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS file (id INTEGER PRIMARY KEY CHECK (id = 0), length INTEGER NOT NULL,
-    start TEXT NOT NULL, wanted TEXT NOT NULL);
-INSERT OR IGNORE INTO file VALUES (0, 0, '', '');
+CREATE TABLE IF NOT EXISTS server (id INTEGER PRIMARY KEY CHECK (id = 0), start TEXT NOT NULL);
+INSERT OR IGNORE INTO server VALUES (0, '');
+CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, length INTEGER NOT NULL, start TEXT NOT NULL,
+    since REAL NOT NULL, aside TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS position (topic TEXT NOT NULL, topic_id TEXT NOT NULL, partition INTEGER NOT NULL,
     generation INTEGER NOT NULL, start_offset INTEGER NOT NULL, next_offset INTEGER NOT NULL,
     PRIMARY KEY (topic_id, partition)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS event (topic_id TEXT NOT NULL, event_id TEXT NOT NULL, seen REAL NOT NULL,
+    PRIMARY KEY (topic_id, event_id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS event_seen ON event (seen);
 """
 
 
-class Ledger:
-    """The record of one file: its length, the server start for which it was last emptied and the newest one, positions.
+class Recorded(NamedTuple):
+    """length: bytes that are confirmed; since: when the first of them was written (Unix seconds);
+    aside: the name under which the file is to be put aside, if it is full."""
 
-    Used by two threads, one at a time.
-    """
+    length: int
+    since: float
+    aside: str
+
+
+class Ledger:
+    """The record of one path template. Used by two threads, one at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
@@ -39,27 +53,58 @@ class Ledger:
         with self._lock:
             self._db.close()
 
-    @property
-    def length(self) -> int:
-        """Bytes of the file that are recorded; what follows them was never confirmed."""
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """BEGIN IMMEDIATE ... COMMIT, or ROLLBACK on an error: sqlite3's own context manager does not begin one."""
         with self._lock:
-            (length,) = self._db.execute("SELECT length FROM file").fetchone()
-        return int(length)
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    # Files.
+
+    def names(self) -> list[str]:
+        with self._lock:
+            return [name for (name,) in self._db.execute("SELECT name FROM files")]
+
+    def file(self, name: str) -> Recorded:
+        """What is recorded of a file. A new one is recorded as empty."""
+        with self._lock:
+            row = self._db.execute("SELECT length, since, aside FROM files WHERE name = ?", (name,)).fetchone()
+            if row is None:
+                self._db.execute("INSERT INTO files SELECT ?, 0, start, 0, '' FROM server", (name,))
+                return Recorded(0, 0, "")
+        return Recorded(*row)
+
+    def record(self, name: str, recorded: Recorded) -> None:
+        self._db.execute("UPDATE files SET length = ?, since = ?, aside = ? WHERE name = ?", (*recorded, name))
 
     def want(self, start: str) -> None:
-        """Say that the server has started; the file's owner empties it, once."""
+        """Say that the server has started; the files' owner empties them, once."""
         with self._lock:
-            self._db.execute("UPDATE file SET wanted = ? WHERE wanted != ?", (start, start))
+            self._db.execute("UPDATE server SET start = ? WHERE start != ?", (start, start))
 
-    def clear(self) -> bool:
-        """If a start is waiting, record the length 0 and the start, in one step; say whether."""
+    def clear(self) -> list[str]:
+        """Record length 0 and the start, in one step, for files not emptied since the server's start; their names."""
         with self._lock:
-            changed = self._db.execute("UPDATE file SET length = 0, start = wanted WHERE start != wanted")
-        return changed.rowcount == 1
+            return [
+                name
+                for (name,) in self._db.execute(
+                    "UPDATE files SET length = 0, start = (SELECT start FROM server) "
+                    "WHERE start != (SELECT start FROM server) RETURNING name"
+                ).fetchall()
+            ]
+
+    # Positions.
 
     def claim(self, places: Iterable[Place]) -> dict[Place, Claim]:
         claims = {}
-        with self._transaction():
+        with self.transaction():
             for place in places:
                 row = self._db.execute(
                     "UPDATE position SET generation = generation + 1 WHERE topic_id = ? AND partition = ? "
@@ -72,7 +117,7 @@ class Ledger:
 
     def begin(self, starts: dict[Place, int]) -> None:
         rows = [(*place, offset, offset) for place, offset in starts.items()]
-        with self._transaction():
+        with self.transaction():
             self._db.executemany("INSERT OR IGNORE INTO position VALUES (?, ?, ?, 0, ?, ?)", rows)
 
     def knows(self, topic: str) -> bool:
@@ -80,27 +125,29 @@ class Ledger:
             found = self._db.execute("SELECT 1 FROM position WHERE topic = ? LIMIT 1", (topic,)).fetchone()
         return found is not None
 
-    def advance(self, batches: Sequence[Batch], length: int) -> None:
-        """Record the file's new length and the positions after the batches; raises StaleOwner and records nothing."""
-        with self._transaction():
-            for batch in batches:
-                moved = self._db.execute(
-                    "UPDATE position SET next_offset = ? "
-                    "WHERE topic_id = ? AND partition = ? AND generation = ? AND next_offset = ?",
-                    (batch.end, batch.place.topic_id, batch.place.partition, *batch.claim),
-                )
-                if not moved.rowcount:
-                    raise StaleOwner
-            self._db.execute("UPDATE file SET length = ?", (length,))
+    def advance(self, batches: Sequence[Batch]) -> None:
+        """Move the positions on, inside a transaction; raises StaleOwner."""
+        for batch in batches:
+            moved = self._db.execute(
+                "UPDATE position SET next_offset = ? "
+                "WHERE topic_id = ? AND partition = ? AND generation = ? AND next_offset = ?",
+                (batch.end, batch.place.topic_id, batch.place.partition, *batch.claim),
+            )
+            if not moved.rowcount:
+                raise StaleOwner(f"{batch.place.topic}[{batch.place.partition}] has another owner; nothing was stored.")
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """BEGIN IMMEDIATE ... COMMIT, or ROLLBACK on an error: sqlite3's own context manager does not begin one."""
+    # Events.
+
+    def seen(self, events: set[Event]) -> set[Event]:
+        query = "SELECT 1 FROM event WHERE topic_id = ? AND event_id = ?"
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+            return {event for event in events if self._db.execute(query, event).fetchone()}
+
+    def remember(self, events: Sequence[Event]) -> None:
+        now = time.time()
+        self._db.executemany("INSERT INTO event VALUES (?, ?, ?)", [(*event, now) for event in events])
+
+    def forget(self, before: float) -> None:
+        """Forget events older than this (Unix seconds)."""
+        with self._lock:
+            self._db.execute("DELETE FROM event WHERE seen < ?", (before,))

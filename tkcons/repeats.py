@@ -1,0 +1,60 @@
+"""Events sent twice by the outbox's relay: known by the id in their header, and stored once."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from tk.record import EVENT_ID_HEADER
+from tkcons.sinks.base import Batch, Place
+
+# Anything else under the reserved name was not written by the outbox: such a message is stored like any other.
+_ID = re.compile(rb"[!-~]{1,100}")
+
+
+class Event(NamedTuple):
+    topic_id: str
+    event_id: str
+
+
+class Found(NamedTuple):
+    """batches: as given, without repeats (a batch may be empty by it, its `end` stays). events: the new ones."""
+
+    batches: Sequence[Batch]
+    events: list[Event]
+    repeats: list[tuple[Place, int]]  # place and offset of what was taken out
+
+
+def find(batches: Sequence[Batch], seen: Callable[[set[Event]], set[Event]]) -> Found:
+    """Take repeats out: events that `seen` knows (it is asked once, and only if there are any), or earlier in these."""
+    marked: dict[int, list[str | None]] = {}
+    for number, batch in enumerate(batches):
+        headers = [message.headers() for message in batch.messages]
+        if any(headers):
+            ids = [_event_id(found) for found in headers]
+            if any(ids):
+                marked[number] = ids
+    if not marked:
+        return Found(batches, [], [])
+    known = set(seen({Event(batches[n].place.topic_id, event) for n, ids in marked.items() for event in ids if event}))
+    kept, new, repeats = list(batches), [], []
+    for number, ids in marked.items():
+        batch = batches[number]
+        messages = []
+        for message, event_id in zip(batch.messages, ids, strict=True):
+            if event_id is not None:
+                event = Event(batch.place.topic_id, event_id)
+                if event in known:
+                    repeats.append((batch.place, int(message.offset() or 0)))
+                    continue
+                known.add(event)
+                new.append(event)
+            messages.append(message)
+        kept[number] = batch._replace(messages=messages)
+    return Found(kept, new, repeats)
+
+
+def _event_id(headers: Any) -> str | None:
+    for name, value in headers or ():
+        if name == EVENT_ID_HEADER:
+            return value.decode() if value is not None and _ID.fullmatch(value) else None
+    return None
