@@ -3,6 +3,7 @@
 import pytest
 from confluent_kafka import Message
 
+from tk.record import EVENT_ID_HEADER
 from tkcons.errors import StaleOwner
 from tkcons.sinks.base import Batch, Claim, Place, Sink
 
@@ -102,6 +103,35 @@ class SinkContract:
         sink.open()
         assert sink.claim([PLACE])[PLACE].next_offset == 1
         assert self.stored() == [(0, 0)]
+
+    def test_a_repeated_event_is_stored_once(self, sink):
+        claims = self.begun(sink, PLACE, OTHER)
+
+        def event(place: Place, offset: int, name: str) -> Message:
+            return message(place, offset, headers=[("other", b"x"), (EVENT_ID_HEADER, name.encode())])
+
+        first = [event(PLACE, 0, "a"), message(PLACE, 1), event(PLACE, 2, "a"), event(PLACE, 3, "b")]
+        sink.write([Batch(PLACE, claims[PLACE], first, 4)])
+        sink.write([Batch(OTHER, claims[OTHER], [event(OTHER, 0, "b"), event(OTHER, 1, "c")], 2)])
+        sink.write([Batch(PLACE, claims[PLACE]._replace(next_offset=4), [event(PLACE, 4, "c")], 5)])
+        assert self.stored() == [(0, 0), (0, 1), (0, 3), (1, 1)]
+        assert sink.claim([PLACE])[PLACE].next_offset == 5
+
+    def test_an_event_whose_batch_was_refused_is_no_repeat(self, sink):
+        claim = self.begun(sink, PLACE)[PLACE]
+        new = sink.claim([PLACE])[PLACE]
+        messages = [message(PLACE, 0, headers=[(EVENT_ID_HEADER, b"a")])]
+        with pytest.raises(StaleOwner):
+            sink.write([Batch(PLACE, claim, messages, 1)])
+        sink.write([Batch(PLACE, new, messages, 1)])
+        assert self.stored() == [(0, 0)]
+
+    def test_what_is_no_event_id_is_stored_each_time(self, sink):
+        claim = self.begun(sink, PLACE)[PLACE]
+        strange = [None, b"", b"\x00", b"\xff", b"x" * 101] * 2
+        messages = [message(PLACE, n, headers=[(EVENT_ID_HEADER, value)]) for n, value in enumerate(strange)]
+        sink.write([Batch(PLACE, claim, messages, len(messages))])
+        assert self.stored() == [(0, offset) for offset in range(10)]
 
     def test_every_kind_of_message(self, sink):
         claim = self.begun(sink, PLACE)[PLACE]

@@ -116,6 +116,8 @@ def forget_events(group: str, using: str) -> None:
 
 def _seen(group: str, events: set[Event], using: str) -> set[Event]:
     rows = SeenEvent.objects.using(using).filter(
-        group=group, topic_id__in={event.topic_id for event in events}, event_id__in={event.event_id for event in events}
+        group=group,
+        topic_id__in={event.topic_id for event in events},
+        event_id__in={event.event_id for event in events},
     )
     return {Event(*row) for row in rows.values_list("topic_id", "event_id")}

@@ -5,16 +5,25 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
+from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
-from django.db import connections
+from django.db import DatabaseError, connections, transaction
+from django.utils import timezone
 
-from tests.sink_contract import PLACE, SinkContract, batch
-from tkcons.errors import SinkDamaged, SinkLocked, SinkUnavailable
-from tkcons.models import Message, Position
-from tkcons.sinks import DatabaseSink, TextFileSink
+from tests.sink_contract import OTHER, PLACE, SinkContract, batch, message
+from tk.record import EVENT_ID_HEADER
+from tkcons import positions
+from tkcons.errors import SinkDamaged, SinkLocked, SinkUnavailable, StaleOwner
+from tkcons.models import Gap, Message, Position, SeenEvent
+from tkcons.sinks import DatabaseSink, JsonLinesSink, TextFileSink
+from tkcons.sinks.base import Batch
 
 
 class DatabaseContract(SinkContract):
@@ -41,6 +50,34 @@ class DatabaseContract(SinkContract):
         other = DatabaseSink("another", using=self.alias)
         assert other.claim([PLACE]) == {}
         assert not other.knows("orders")
+
+    def test_a_repeat_is_noted_as_a_gap(self, sink):
+        self.test_a_repeated_event_is_stored_once(sink)
+        gaps = Gap.objects.using(self.alias).order_by("pk")
+        assert [(gap.position.partition, gap.first_offset, gap.end_offset) for gap in gaps] == [
+            (0, 2, 3),
+            (1, 0, 1),
+            (0, 4, 5),
+        ]
+
+    def test_events_are_forgotten_after_their_days(self, sink):
+        self.test_a_repeated_event_is_stored_once(sink)
+        events = SeenEvent.objects.using(self.alias)
+        events.filter(event_id="a").update(seen_at=timezone.now() - timedelta(days=8))
+        sink.tick()
+        assert sorted(events.values_list("event_id", flat=True)) == ["b", "c"]
+
+    def test_an_event_and_its_repeat_at_the_same_moment_are_tried_again(self, sink, monkeypatch):
+        claims = self.begun(sink, PLACE, OTHER)
+        event = {"headers": [(EVENT_ID_HEADER, b"a")]}
+        sink.write([Batch(PLACE, claims[PLACE], [message(PLACE, 0, **event)], 1)])
+        monkeypatch.setattr(positions, "_seen", lambda *_: set())  # the other partition's transaction is still open
+        other = [Batch(OTHER, claims[OTHER], [message(OTHER, 0, **event)], 1)]
+        with pytest.raises(SinkUnavailable):
+            sink.write(other)
+        monkeypatch.undo()
+        sink.write(other)
+        assert self.stored() == [(0, 0)]
 
     def test_a_row_that_is_there_already_is_damage_and_stores_nothing(self, sink):
         claim = self.begun(sink, PLACE)[PLACE]
@@ -103,7 +140,45 @@ class TestOnPostgres(DatabaseContract):
         with django_db_blocker.unblock():  # the mark django_db knows the databases of the settings alone
             yield
             Message.objects.using(self.alias).all().delete()
+            SeenEvent.objects.using(self.alias).all().delete()
             Position.objects.using(self.alias).all().delete()
+
+    def test_an_owner_that_hangs_in_its_transaction_is_put_out(self, sink, postgres, monkeypatch):
+        monkeypatch.setattr(positions, "LOCK_TIMEOUT", 200)
+        monkeypatch.setattr(positions, "IDLE_TIMEOUT", 700)
+        claim = self.begun(sink, PLACE)[PLACE]
+        hanging, failed = threading.Event(), []
+
+        def zombie() -> None:
+            try:
+                with transaction.atomic(using=self.alias):
+                    positions.limit_waits(self.alias)
+                    positions.advance([batch(PLACE, claim, 0)], sink._keys, self.alias)
+                    hanging.set()
+                    time.sleep(2)
+            except DatabaseError as error:
+                failed.append(error)
+            finally:
+                connections.close_all()
+
+        thread = threading.Thread(target=zombie)
+        thread.start()
+        assert hanging.wait(5)
+        with pytest.raises(SinkUnavailable):  # within its lock timeout
+            sink.claim([PLACE])
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                new = sink.claim([PLACE])[PLACE]
+                break
+            except SinkUnavailable:
+                assert time.monotonic() < deadline
+        assert new.next_offset == 0
+        assert not failed  # it still sleeps: the server has ended its transaction
+        sink.write([batch(PLACE, new, 0)])
+        thread.join()
+        assert failed
+        assert self.stored() == [(0, 0)]
 
     def test_a_restarted_server_is_waited_for(self, sink, postgres):
         claim = self.begun(sink, PLACE)[PLACE]
@@ -262,6 +337,118 @@ class TestTextFile(SinkContract):
         assert self.stored() == [(0, 0)]
         sink.open()
         assert self.text() == ""
+
+
+class TestJsonLines(SinkContract):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path):
+        self.path = tmp_path / "messages.jsonl"
+
+    def make(self):
+        return JsonLinesSink("group", path=self.path)
+
+    def stored(self):
+        lines = self.path.read_bytes().splitlines() if self.path.exists() else []
+        return [(row["partition"], row["offset"]) for row in map(msgspec.json.decode, lines)]
+
+    def test_a_line_has_what_the_stored_message_has(self, sink):
+        self.test_every_kind_of_message(sink)
+        rows = [msgspec.json.decode(line) for line in self.path.read_bytes().splitlines()]
+        first = {"topic": "orders", "partition": 0, "offset": 0, "timestamp": 1_700_000_000_000}
+        assert rows[0] == {**first, "key": "k", "value": None, "headers": []}
+        assert rows[1]["value"] == "grüße 🎉"
+        assert (rows[2]["value"], rows[2]["encoding"], rows[2]["key"], rows[2]["key_encoding"]) == (
+            "AP8=",
+            "base64",
+            "/g==",
+            "base64",
+        )
+        assert rows[3]["headers"] == [
+            {"name": "a", "value": "b"},
+            {"name": "n", "value": None},
+            {"name": "x", "value": "/w==", "encoding": "base64"},
+        ]
+        assert rows[5]["timestamp"] is None
+
+
+class TestAFileAPartition(SinkContract):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path):
+        self.folder = tmp_path
+        self.options = {}
+
+    def make(self):
+        return JsonLinesSink("group", path=self.folder / "{topic}-{partition}.jsonl", **self.options)
+
+    def stored(self):
+        rows = []
+        for path in sorted(self.folder.glob("orders-?.jsonl*")):
+            rows += [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+        return [(row["partition"], row["offset"]) for row in rows]
+
+    def test_each_partition_has_its_file(self, sink):
+        self.test_batches_are_stored_and_positions_advance(sink)
+        assert len((self.folder / "orders-0.jsonl").read_text().splitlines()) == 2
+        assert len((self.folder / "orders-1.jsonl").read_text().splitlines()) == 1
+
+    def test_two_processes_write_side_by_side(self, sink):
+        claims = self.begun(sink, PLACE, OTHER)
+        second = self.make()
+        second.open()
+        taken = second.claim([OTHER])[OTHER]
+        sink.write([batch(PLACE, claims[PLACE], 0)])
+        second.write([batch(OTHER, taken, 0)])
+        with pytest.raises(StaleOwner):
+            sink.write([batch(OTHER, claims[OTHER], 0)])
+        second.close()
+        assert self.stored() == [(0, 0), (1, 0)]
+
+    def test_a_full_file_is_put_aside_by_whoever_writes(self, sink):
+        claim = self.begun(sink, PLACE)[PLACE]
+        self.options = {"max_bytes": 150}
+        second = self.make()
+        second.open()
+        for offset in range(3):  # by turns, each with the file open
+            sink.write([batch(PLACE, claim, offset)])
+            claim = second.claim([PLACE])[PLACE]
+            second.write([batch(PLACE, claim, offset + 10)])
+            claim = sink.claim([PLACE])[PLACE]
+        second.close()
+        names = sorted(path.name for path in self.folder.glob("orders-0.jsonl*"))
+        assert names == ["orders-0.jsonl", *(f"orders-0.jsonl.00000{n}" for n in (1, 2, 3))]
+        assert self.stored() == [(0, 0), (0, 10), (0, 1), (0, 11), (0, 2), (0, 12)]
+
+    def test_a_crash_before_or_after_the_renaming_puts_it_aside_once(self, sink, monkeypatch):
+        claim = self.begun(sink, PLACE)[PLACE]
+        sink.close()
+        self.options = {"max_bytes": 1}
+        full = self.make()
+        full.open()
+        monkeypatch.setattr(full, "_cut", lambda names: None)  # killed before
+        full.write([batch(PLACE, claim, 0)])
+        full.close()
+        monkeypatch.undo()
+        path = self.folder / "orders-0.jsonl"
+        path.rename(self.folder / "orders-0.jsonl.000001")  # killed after
+        sink.open()
+        assert path.read_bytes() == b""
+        sink.write([batch(PLACE, claim._replace(next_offset=1), 1)])
+        assert sorted(self.stored()) == [(0, 0), (0, 1)]
+
+    def test_a_file_is_put_aside_when_it_is_old(self, sink):
+        claim = self.begun(sink, PLACE)[PLACE]
+        sink.close()
+        self.options = {"max_seconds": 0}
+        old = self.make()
+        old.open()
+        old.write([batch(PLACE, claim, 0)])
+        old.close()
+        assert (self.folder / "orders-0.jsonl.000001").exists()
+
+    @pytest.mark.parametrize("name", ["{host}.jsonl", "{partition}/x.jsonl", "{.jsonl", "{topic!r}.jsonl"])
+    def test_other_templates_are_refused(self, name):
+        with pytest.raises(ImproperlyConfigured):
+            JsonLinesSink("group", path=self.folder / name)
 
 
 KILLED = """

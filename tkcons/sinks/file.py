@@ -48,7 +48,8 @@ class FileSink(Sink):
     ) -> None:
         super().__init__(group, **options)
         self.path = Path(path)
-        if set(re.findall(r"[{}]|{\w*}", str(self.path))) - {"{topic}", "{partition}"} or "{" in str(self.path.parent):
+        bare = re.sub("{(topic|partition)}", "", self.path.name)
+        if re.search("[{}]", f"{self.path.parent}{bare}"):
             raise ImproperlyConfigured(f"{path}: only {{topic}} and {{partition}}, only in the file's name.")
         self.max_bytes = max_bytes
         self.max_seconds = max_seconds
