@@ -211,18 +211,24 @@ class Session:
         names = sorted(self._unclaimed)
         try:
             claims = self._claim(names)
-            for place, claim in claims.items():
-                self._consumer.seek(TopicPartition(place.topic, place.partition, claim.next_offset))
+            targets = [
+                TopicPartition(place.topic, place.partition, claim.next_offset) for place, claim in claims.items()
+            ]
+            # Taken off and put on again, not sought: a partition whose offset was out of range refuses to seek.
+            self._consumer.incremental_unassign(targets)
+            self._consumer.incremental_assign(targets)
         except (TkError, TkconsError, KafkaException) as error:
             self._try_claims_at = time.monotonic() + settings.RETRY_SECONDS[0]
             self.error = str(error)
+            logger.warning("not claimed", extra={"action": "claim", "group": self.spec.name, "error": self.error})
             return
+        logger.info("claimed anew", extra={"action": "claim", "group": self.spec.name, "partitions": names})
         self._unclaimed.clear()
         self.error = ""
         for place, claim in claims.items():
             self.assignment.hold(place, claim)
-        if not self._paused:
-            self._consumer.resume([TopicPartition(*name) for name in names])
+        if self._paused:
+            self._consumer.pause(targets)
 
     def _claim(self, names: list[Name]) -> dict[Place, Claim]:
         """Claim these partitions from the sink; where it has none of a topic's, record first where to begin."""
