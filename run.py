@@ -66,6 +66,11 @@ def install(lock):
                     return
         except IOError:
             pass
+    for stamp in ("run", "dev"):  # an installation that breaks off is none
+        try:
+            os.remove(os.path.join(VENV, "installed-" + stamp))
+        except OSError:
+            pass
     python = find_python()
     sys.stderr.write("Installing the Python packages into .venv (once)\n")
     pip = [PYTHON, "-m", "pip"]
@@ -90,7 +95,11 @@ def digest(lock):
 
 
 def works(pip):
+    """Whether .venv has a Python that fits, and pip."""
+    check = "import sys; sys.exit(not %r <= sys.version_info[:2] <= %r)" % (LOWEST, HIGHEST)
     try:
+        if subprocess.call([PYTHON, "-c", check], stderr=subprocess.DEVNULL) != 0:
+            return False
         return subprocess.call([*pip, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
     except OSError:
         return False

@@ -128,7 +128,7 @@ def _download(artifact: Artifact, scratch: Path, folder: Path, *, offline: bool)
         component = context.project(artifact.group, artifact.name).at_version(artifact.version)
         try:
             path = component.artifact().resolve()
-        except (RuntimeError, RequestException) as error:
+        except (RuntimeError, RequestException, ConnectionError, TimeoutError) as error:
             last = error
             if offline:
                 break
@@ -170,5 +170,7 @@ def relock(version: str) -> Iterator[str]:
             yield f"{digest} {artifact.groupId}:{artifact.artifactId}:{artifact.version}"
 
 
-if __name__ == "__main__":  # python -m tklocal.artifacts 4.4.0
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("python -m tklocal.artifacts VERSION   writes kafka.lock for this version of Apache Kafka")
     LOCK.write_text("".join(f"{line}\n" for line in relock(sys.argv[1])))

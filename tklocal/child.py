@@ -10,7 +10,8 @@ from pathlib import Path
 
 # Reads a pipe whose other end its owner holds; the kernel closes that end when the owner dies, by kill -9 too.
 # PR_SET_PDEATHSIG would do on Linux alone, and fires when the starting *thread* ends.
-GUARD = 'read _; kill -KILL "$1" 2>/dev/null'
+# The whole session is killed: granian's workers would outlive their master.
+GUARD = 'read _; kill -KILL "-$1" 2>/dev/null'
 
 
 class Child:
@@ -71,6 +72,8 @@ class Child:
     def wait(self) -> int:
         """Wait for the end, and let the guard go: the process id may become another's."""
         code = self.process.wait()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signals.SIGKILL)  # what a dead master left behind
         self._guard.kill()
         self._guard.communicate()
         return code

@@ -7,7 +7,7 @@ import socket
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -65,6 +65,16 @@ class Cluster:
     ) -> None:
         self.stop()
 
+    @contextlib.contextmanager
+    def started(self, look: Callable[[], None]) -> Iterator[Self]:
+        """As `with cluster:`; `look` is called while it starts and may raise to give it up."""
+        try:
+            self.launch()
+            self.wait(look=look)
+            yield self
+        finally:
+            self.stop()
+
     @property
     def bootstrap(self) -> str:
         """The bootstrap servers, comma separated."""
@@ -76,7 +86,7 @@ class Cluster:
         path = self.data / "cluster-id"
         if not path.exists():
             self.data.mkdir(parents=True, exist_ok=True)
-            path.write_text(urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
+            _write(path, urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
         return path.read_text()
 
     def start(self, timeout: float = 60, progress: artifacts.Progress = lambda done, total: None) -> None:
@@ -90,20 +100,23 @@ class Cluster:
     def launch(self, progress: artifacts.Progress = lambda done, total: None) -> None:
         """Start the processes without waiting until they answer."""
         jars = artifacts.fetch(progress=progress)
-        self.cluster_id  # noqa: B018  made now, before the first broker needs it
-        free = shutil.disk_usage(self.data).free
-        if free < ROOM:
-            raise StartFailed(
-                f"The disk of {self.data} has {free >> 20} MB left; Kafka wants {ROOM >> 20} MB. Make room."
-            )
-        self._choose_ports()
-        for node in range(self.brokers):
-            self._configure(node)
-            self._format(node, jars)
-        for node in range(self.brokers):
-            self.restart(node)
+        try:
+            self.data.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.data).free
+            if free < ROOM:
+                raise StartFailed(
+                    f"The disk of {self.data} has {free >> 20} MB left; Kafka wants {ROOM >> 20} MB. Make room."
+                )
+            self._choose_ports()
+            for node in range(self.brokers):
+                self._configure(node)
+                self._format(node, jars)
+            for node in range(self.brokers):
+                self.restart(node)
+        except OSError as error:
+            raise StartFailed(f"Kafka's data cannot be written to {self.data}: {error.strerror}.") from error
 
-    def wait(self, timeout: float = 60) -> None:
+    def wait(self, timeout: float = 60, look: Callable[[], None] = lambda: None) -> None:
         """Return when every broker answers and the topic is there; raise StartFailed when that takes too long."""
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
@@ -111,6 +124,7 @@ class Cluster:
         deadline = time.monotonic() + timeout
         while not all(_answers(port) for port in self.ports):
             self._look(deadline)
+            look()
             time.sleep(0.05)
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         while True:
@@ -119,6 +133,7 @@ class Cluster:
                 if len(seen.brokers) == self.brokers and self._make_topic(admin, seen.topics):
                     return
             self._look(deadline)
+            look()
             time.sleep(0.05)
 
     def stop(self, timeout: float = 20) -> None:
@@ -171,21 +186,20 @@ class Cluster:
         return self.data / f"broker-{node}"
 
     def _choose_ports(self) -> None:
+        """The brokers' ports and their controllers': the same at each start, unless somebody else has one by then."""
         kept = self.data / "ports"
-        if not self.ports:
-            if self._port:
-                self.ports = [self._port + node for node in range(self.brokers)]
-            elif kept.exists():
-                self.ports = [int(port) for port in kept.read_text().split()]
-            else:
-                self.ports = _free_ports(self.brokers)
-            self._controllers = _free_ports(self.brokers)
-        for port in self.ports:
-            if _answers(port):
-                raise PortTaken(
-                    f"Port {port} is taken by another program. Stop it, or choose another port (KAFKA_PORT=9192)."
-                )
-        kept.write_text(" ".join(map(str, self.ports)))
+        before = [int(port) for port in kept.read_text().split()] if kept.exists() else []
+        if any(_answers(port) for port in before) or len(before) != 2 * self.brokers:
+            before = _free_ports(2 * self.brokers)
+        self._controllers = before[self.brokers :]
+        if self._port:
+            self.ports = [self._port + node for node in range(self.brokers)]
+            for port in self.ports:
+                if _answers(port):
+                    raise PortTaken(taken(port, cluster_id_at(f"{HOST}:{port}"), self.cluster_id))
+        else:
+            self.ports = before[: self.brokers]
+        _write(kept, " ".join(map(str, [*self.ports, *self._controllers])))
 
     def _configure(self, node: int) -> None:
         copies = min(3, self.brokers)
@@ -275,11 +289,20 @@ class Cluster:
         if "No space left on device" in words:
             raise StartFailed(f"Kafka stopped: the disk of {self.data} is full. Make room and start again.")
         if "Address already in use" in words:
-            raise PortTaken(f"Port {self.ports[node]} is taken by another program. Stop it, or choose another port.")
+            raise PortTaken(taken(self.ports[node], None, self.cluster_id))
         if "Failed to acquire lock on file" in words:
             raise StartFailed(f"Another Kafka runs on {self.data}. Stop it, or choose another folder (DATA=...).")
         what = "ended (killed?)" if dead else "did not answer in time"
         raise StartFailed(f"Kafka {what}. Start it again; its last words are in {self._folder(node) / 'log'}.")
+
+
+def taken(port: int, running: str | None, own: str) -> str:
+    """What to say and do about a port that somebody listens on; `running`: the id of the cluster there, if it is one."""
+    if running == own:
+        return f"This Kafka runs already, at {HOST}:{port}."
+    who = "another Kafka" if running else "another program"
+    use = f", or use that Kafka: KAFKA_BROKER_URL={HOST}:{port} make run" if running else ""
+    return f"Port {port} is taken by {who}. Choose another port: make run KAFKA_PORT={port + 100}{use}"
 
 
 def cluster_id_at(bootstrap: str, seconds: float = 5) -> str | None:
@@ -292,6 +315,13 @@ def cluster_id_at(bootstrap: str, seconds: float = 5) -> str | None:
         return str(admin.describe_cluster(request_timeout=seconds).result().cluster_id)
     except KafkaException:
         return None
+
+
+def _write(path: Path, text: str) -> None:
+    """All of it or nothing: a full disk leaves no empty file."""
+    scratch = path.with_name(f"{path.name}.new")
+    scratch.write_text(text)
+    scratch.rename(path)
 
 
 def _answers(port: int) -> bool:

@@ -21,7 +21,11 @@ UNPRIVILEGED = "nobody"  # PostgreSQL refuses to run as root; this user owns the
 
 
 class Postgres:
-    """A server whose data and log are under `data`; port 0: a free one, kept in `data` for the next start."""
+    """A server whose data and log are under `data`; port 0: a free one, kept in `data` for the next start.
+
+    For development: whoever can reach the loopback interface is let in without a password. Started by root, the server
+    runs as `nobody`, and the folders above `data` are made passable (not readable) for others.
+    """
 
     def __init__(self, data: Path, *, port: int = 0, options: dict[str, object] | None = None) -> None:
         self.data = data.resolve()
@@ -103,35 +107,26 @@ class Postgres:
         return found[-1].parent  # the newest version
 
     def _make(self, binaries: Path) -> None:
+        """Make the data folder, in a scratch folder first: initdb that was killed half way leaves no broken one."""
         self.data.mkdir(parents=True, exist_ok=True)
-        if (self.data / "cluster" / "PG_VERSION").exists():
+        final, scratch = self.data / "cluster", self.data / "cluster.new"
+        if final.exists():
             return
+        shutil.rmtree(scratch, ignore_errors=True)
         if self._user is not None:
             shutil.chown(self.data, self._user)
             _let_pass(self.data)
             _let_pass(binaries)
-        command: list[str | Path] = [
-            binaries / "initdb",
-            "-D",
-            self.data / "cluster",
-            "-U",
-            USER,
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-        ]
-        code = Child([*command, "-E", "UTF8", "--locale=C.UTF-8"], self.data / "initdb.log", user=self._user).wait()
-        if code:
+        command: list[str | Path] = [binaries / "initdb", "-D", scratch, "-U", USER, "-A", "trust", "-E", "UTF8"]
+        if Child([*command, "--locale=C.UTF-8"], self.data / "initdb.log", user=self._user).wait():
             raise StartFailed(f"PostgreSQL could not make its folder; see {self.data / 'initdb.log'}.")
+        scratch.rename(final)
 
     def _choose_port(self) -> None:
         kept = self.data / "port"
-        if not self.port and kept.exists():
-            self.port = int(kept.read_text())
+        wanted = [self.port] if self.port else [int(kept.read_text())] if kept.exists() else []
         try:
-            with socket.create_server((HOST, self.port)) as listening:
-                self.port = listening.getsockname()[1]
+            self.port = _bindable([*wanted] if self.port else [*wanted, 0])
         except OSError as error:
             raise PortTaken(
                 f"Port {self.port} is taken by another program. Stop it, or choose another port."
@@ -145,6 +140,19 @@ class Postgres:
             if not self.alive or time.monotonic() > deadline:
                 raise StartFailed(f"PostgreSQL did not start. Its last words are in {self.data / 'log'}.")
             time.sleep(0.02)
+
+
+def _bindable(ports: list[int]) -> int:
+    """The first of these ports that nobody has; 0 stands for any. Raises the last one's OSError."""
+    for number in ports:
+        try:
+            with socket.create_server((HOST, number)) as listening:
+                port: int = listening.getsockname()[1]
+                return port
+        except OSError:
+            if number == ports[-1]:
+                raise
+    raise ValueError("no port given")
 
 
 def _let_pass(folder: Path) -> None:

@@ -16,7 +16,7 @@ from tklocal.child import Child
 
 PAUSES = (0.5, 10.0)  # seconds before a restart: the first, the longest
 STABLE_SECONDS = 30.0  # a part that lived so long starts again with the shortest pause
-COLOURS = (36, 33, 35, 32, 34)  # ANSI: cyan, yellow, magenta, green, blue
+COLOURS = {"kafka": 36, "web": 33, "consumer": 35, "migrate": 34}  # ANSI: cyan, yellow, magenta, blue
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Supervisor:
 
     def say(self, text: str, name: str = "run") -> None:
         """Show lines with the part's name before each."""
-        colour = COLOURS[sum(map(ord, name)) % len(COLOURS)]
+        colour = COLOURS.get(name, 32)
         label = f"{name:>8} |"
         if self._output.isatty():
             label = f"\033[{colour}m{label}\033[0m"

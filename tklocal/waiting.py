@@ -5,16 +5,21 @@ import threading
 
 
 class Ending:
-    """Set by SIGTERM and by Ctrl-C. A second signal, when the end takes too long, ends the process at once."""
+    """Set by SIGTERM, by Ctrl-C and when the terminal is closed. A second signal ends the process at once."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
     def wait(self, seconds: float) -> bool:
         """Wait so long; True once the end was asked for."""
         return self._event.wait(seconds)
+
+    def check(self) -> None:
+        """Raise SystemExit(0) once the end was asked for: for work that can be left at any point."""
+        if self._event.is_set():
+            raise SystemExit(0)
 
     @property
     def asked(self) -> bool:

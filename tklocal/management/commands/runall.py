@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sys
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -14,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from tklocal import console, paths
 from tklocal.errors import PortTaken, StartFailed, TklocalError
-from tklocal.kafka import Cluster, cluster_id_at
+from tklocal.kafka import Cluster, cluster_id_at, taken
 from tklocal.supervisor import Part, Supervisor, manage
 from tklocal.waiting import Ending
 
@@ -27,9 +28,10 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8000), help="of the web server")
+        # argparse turns a default that is text into the type, and says so clearly where it is no number.
+        parser.add_argument("--port", type=int, default=os.environ.get("PORT") or "8000", help="of the web server")
         parser.add_argument(
-            "--kafka-port", type=int, default=int(os.environ.get("KAFKA_PORT") or 9092), help="of the broker"
+            "--kafka-port", type=int, default=os.environ.get("KAFKA_PORT") or "9092", help="of the broker"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -42,6 +44,8 @@ class Command(BaseCommand):
                 supervisor.look()
         except TklocalError as error:
             raise CommandError(str(error)) from error
+        except OSError as error:
+            raise CommandError(f"{error.filename or 'A file'} cannot be used: {error.strerror}.") from error
         finally:
             supervisor.stop()
         supervisor.say("everything has ended; topics and messages are kept")
@@ -51,7 +55,7 @@ class Command(BaseCommand):
         os.environ.setdefault("DJANGO_DEBUG", "1")
         os.environ["CONSUMER_PROCESS"] = "1"
         os.environ["PYTHONUNBUFFERED"] = "1"
-        self._start_kafka(supervisor, kafka_port)
+        self._start_kafka(supervisor, ending, kafka_port)
         for step in (("migrate", "--verbosity", "0"), ("group", "start")):
             if supervisor.run_once("migrate", manage(*step), lambda: ending.asked) and not ending.asked:
                 raise StartFailed(f"`manage.py {step[0]}` failed; its last words are above.")
@@ -66,16 +70,15 @@ class Command(BaseCommand):
                 seconds=15,
             )
         )
-        waited = 0.0
+        deadline = time.monotonic() + READY_SECONDS
         while not ending.wait(0.1) and not _ready(port):
             supervisor.look()
-            waited += 0.1
-            if waited > READY_SECONDS:
+            if time.monotonic() > deadline:
                 raise StartFailed(f"Not everything answered within {READY_SECONDS} s; the last words are above.")
         if not ending.asked:
             self._welcome(supervisor, port)
 
-    def _start_kafka(self, supervisor: Supervisor, port: int) -> None:
+    def _start_kafka(self, supervisor: Supervisor, ending: Ending, port: int) -> None:
         """Our own broker; or the one that the environment names; or the one that runs on our data already."""
         if given := os.environ.get("KAFKA_BROKER_URL"):
             if cluster_id_at(given) is None:
@@ -84,17 +87,14 @@ class Command(BaseCommand):
             return
         os.environ["KAFKA_BROKER_URL"] = f"localhost:{port}"
         data = paths.folder(None, "kafka")
+        own = Cluster(data).cluster_id
         running = cluster_id_at(f"localhost:{port}") if _listens(port) else None
-        if running is not None and running == Cluster(data).cluster_id:
+        if running == own:
             supervisor.say(f"using the Kafka that runs on {data} already")
         elif _listens(port):
-            raise PortTaken(
-                f"Port {port} is taken by {'another Kafka' if running else 'another program'}. "
-                f"Choose another port: make run KAFKA_PORT={port + 100}"
-                + (f", or use that Kafka: KAFKA_BROKER_URL=localhost:{port} make run" if running else "")
-            )
+            raise PortTaken(taken(port, running, own))
         else:
-            console.fetch_kafka()
+            console.fetch_kafka(ending)
             supervisor.add(Part("kafka", manage("runkafka", "--port", str(port), "--data", str(data)), seconds=30))
 
     def _welcome(self, supervisor: Supervisor, port: int) -> None:
@@ -130,11 +130,14 @@ def _listens(port: int) -> bool:
 
 
 def _ready(port: int) -> bool:
-    """Whether the web server, Kafka, the database and every group's consumer answer."""
+    """Whether the web server, Kafka and the database answer, and every group has its partitions."""
+    site = f"http://{HOST}:{port}"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has nothing to do with this machine
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}/readyz", timeout=5):
-            pass
-        with urllib.request.urlopen(f"http://{HOST}:{port}/tkcons/status", timeout=5) as answer:
+        opener.open(f"{site}/readyz", timeout=5).close()
+        if os.environ["DJANGO_DEBUG"] != "1":
+            return True  # the groups are told to those who log in
+        with opener.open(f"{site}/tkcons/status", timeout=5) as answer:
             groups = json.load(answer)["groups"]
     except (OSError, urllib.error.URLError, ValueError):
         return False

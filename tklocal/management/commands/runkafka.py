@@ -27,8 +27,8 @@ class Command(BaseCommand):
         cluster = Cluster(data, brokers=brokers, port=options["port"], partitions=options["partitions"])
         ending = Ending()
         try:
-            console.fetch_kafka()
-            with cluster:
+            console.fetch_kafka(ending)
+            with cluster.started(ending.check):
                 self.stdout.write(f"Apache Kafka is ready at {cluster.bootstrap}. Data: {data}. Ctrl-C ends it.")
                 self.stdout.flush()
                 while not ending.wait(0.2):
