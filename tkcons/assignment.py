@@ -23,6 +23,7 @@ class Held:
     waiting: list[Message] = field(default_factory=list)
     in_hand: list[Message] = field(default_factory=list)  # being written, or to be written again
     writing: bool = False
+    resting_until: float = 0.0  # monotonic; until `wake` nothing is taken in
 
 
 class Assignment:
@@ -65,7 +66,7 @@ class Assignment:
         with self._change:
             for name, part in parts.items():
                 held = self._held.get(name)
-                if held is not None:
+                if held is not None and not held.resting_until:
                     self._extend(held, part)
             self._change.notify_all()
 
@@ -100,6 +101,17 @@ class Assignment:
                 self._held.pop(name, None)
                 self.stale.discard(name)
             self._change.notify_all()
+
+    def resting(self) -> dict[Name, float]:
+        """The partitions that rest, and when (monotonic) they shall go on."""
+        with self._change:
+            return {name: held.resting_until for name, held in self._held.items() if held.resting_until}
+
+    def wake(self, name: Name) -> None:
+        """This partition rests no more: the consumer has been put back to its position."""
+        with self._change:
+            if name in self._held:
+                self._held[name].resting_until = 0.0
 
     def settle(self, seconds: float) -> bool:
         """Wait until everything that waits is written; False when the time is over."""
@@ -174,6 +186,24 @@ class Assignment:
             self._not_before = time.monotonic() + seconds
             self._change.notify_all()
 
+    def rest(self, batch: Batch, seconds: float, next_offset: int | None) -> None:
+        """This partition comes again after so many seconds, from `next_offset` or else where the batch began.
+
+        What waits of it is dropped: a resting partition takes no memory and no room from the others.
+        """
+        with self._change:
+            held = self._own(batch)
+            if held is not None:
+                self._count(held.waiting, -1)
+                held.waiting, held.in_hand, held.writing = [], [], False
+                if next_offset is not None and next_offset != held.claim.next_offset:
+                    held.claim = Claim(held.claim.generation, next_offset)
+                    self.moved[batch.place.topic, batch.place.partition] = next_offset
+                    self.stored += sum(1 for message in batch.messages if _offset(message) < next_offset)
+                held.expected = held.claim.next_offset
+                held.resting_until = time.monotonic() + seconds
+            self._change.notify_all()
+
     def refuse(self, batches: Collection[Batch]) -> None:
         """These batches have another owner by now: what waits is dropped, the partitions shall be claimed anew."""
         with self._change:
@@ -204,3 +234,7 @@ class Assignment:
     def _count(self, messages: list[Any], sign: int) -> None:
         self._records += sign * len(messages)
         self._bytes += sign * sum(map(len, messages))
+
+
+def _offset(message: Any) -> int:
+    return int(message.offset())

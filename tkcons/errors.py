@@ -26,6 +26,19 @@ class SinkUnavailable(TkconsError):
     status = 503
 
 
+class RetryLater(TkconsError):
+    """This batch was not stored now: its partition rests, the others go on."""
+
+    code = "retry_later"
+    status = 503
+
+    def __init__(self, message: str = "", *, seconds: float, next_offset: int | None = None) -> None:
+        """seconds: how long the partition rests. next_offset: the position, where the sink has moved it on."""
+        super().__init__(message)
+        self.seconds = seconds
+        self.next_offset = next_offset
+
+
 class SinkDamaged(TkconsError):
     """The sink has less than was recorded: stop and look before anything is written to it."""
 

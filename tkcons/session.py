@@ -68,7 +68,8 @@ class Session:
         self._consumer = Consumer(client_config(config))
         self._unclaimed: set[Name] = set()  # assigned by Kafka, not yet claimed from the sink
         self._try_claims_at = 0.0
-        self._lost: set[Name] = set()  # stopped: Kafka no longer has their position
+        self._resting: set[Name] = set()  # paused until the sink wants to see their batch again
+        self._lost: dict[Name, str] = {}  # stopped, and why: Kafka no longer has their position
         self._paused = False
         self._looked_at = 0.0
         self._ends: dict[Name, int] = {}
@@ -102,6 +103,7 @@ class Session:
             self._try_claims_at = time.monotonic() + RECLAIM_SECONDS
         if self._unclaimed and time.monotonic() >= self._try_claims_at:
             self._claim_again()
+        self._mind_resting()
         if time.monotonic() - self._looked_at >= LOOK_SECONDS:
             self._looked_at = time.monotonic()
             self._commit()
@@ -117,7 +119,7 @@ class Session:
     def _hold_back(self, *, on: bool) -> None:
         assigned = self._consumer.assignment()
         if not on:
-            blocked = self._lost | self._unclaimed
+            blocked = self._lost.keys() | self._unclaimed | self._resting
             assigned = [p for p in assigned if (p.topic, p.partition) not in blocked]
         (self._consumer.pause if on else self._consumer.resume)(assigned)
 
@@ -155,8 +157,7 @@ class Session:
         if known is None or known.next_offset != position:
             self._unclaimed.add(name)
             return
-        self._lost.add(name)
-        self.error = str(
+        self.error = self._lost[name] = str(
             OffsetLost(
                 f"{name[0]}[{name[1]}]: Kafka no longer has offset {position}: messages expired unread. "
                 "The partition is stopped; the others go on."
@@ -186,7 +187,7 @@ class Session:
             self.assignment.hold(place, claim)
         if self._paused:
             consumer.pause(partitions)
-        self.error = ""
+        self.error = next(iter(self._lost.values()), "")
         logger.info("assigned", extra={"action": "assign", "group": self.spec.name, "partitions": names})
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -204,7 +205,8 @@ class Session:
         names = [(p.topic, p.partition) for p in partitions]
         self.assignment.drop(names, settings.REVOKE_SECONDS if seconds is None else seconds)
         self._unclaimed.difference_update(names)
-        self._lost.difference_update(names)
+        for name in names:
+            self._lost.pop(name, None)
         logger.info("revoked", extra={"action": "revoke", "group": self.spec.name, "partitions": names})
 
     def _claim_again(self) -> None:
@@ -214,9 +216,7 @@ class Session:
             targets = [
                 TopicPartition(place.topic, place.partition, claim.next_offset) for place, claim in claims.items()
             ]
-            # Taken off and put on again, not sought: a partition whose offset was out of range refuses to seek.
-            self._consumer.incremental_unassign(targets)
-            self._consumer.incremental_assign(targets)
+            self._put_at(targets)
         except (TkError, TkconsError, KafkaException) as error:
             self._try_claims_at = time.monotonic() + settings.RETRY_SECONDS[0]
             self.error = str(error)
@@ -224,11 +224,29 @@ class Session:
             return
         logger.info("claimed anew", extra={"action": "claim", "group": self.spec.name, "partitions": names})
         self._unclaimed.clear()
-        self.error = ""
+        self.error = next(iter(self._lost.values()), "")
         for place, claim in claims.items():
             self.assignment.hold(place, claim)
+
+    def _put_at(self, targets: list[TopicPartition]) -> None:
+        """Go on from these offsets. Taken off and put on again: a partition that was out of range refuses to seek."""
+        self._consumer.incremental_unassign(targets)
+        self._consumer.incremental_assign(targets)
         if self._paused:
             self._consumer.pause(targets)
+
+    def _mind_resting(self) -> None:
+        """Partitions that rest are paused; when their time has come they go on from their position."""
+        resting = self.assignment.resting()
+        self._resting &= resting.keys()
+        for name, until in resting.items():
+            if until <= time.monotonic():
+                self._put_at([TopicPartition(*name, self.assignment.positions()[name])])
+                self._resting.discard(name)
+                self.assignment.wake(name)
+            elif name not in self._resting:
+                self._consumer.pause([TopicPartition(*name)])
+                self._resting.add(name)
 
     def _claim(self, names: list[Name]) -> dict[Place, Claim]:
         """Claim these partitions from the sink; where it has none of a topic's, record first where to begin."""

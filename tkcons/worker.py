@@ -10,7 +10,7 @@ from tk import topics
 from tk.errors import NotSent, UnknownTopic
 from tkcons.assignment import Assignment
 from tkcons.conf import settings
-from tkcons.errors import SinkUnavailable, StaleOwner
+from tkcons.errors import RetryLater, SinkUnavailable, StaleOwner
 from tkcons.sinks.base import Batch, Sink
 
 logger = logging.getLogger(__name__)
@@ -48,19 +48,26 @@ class Worker(threading.Thread):
         current, renewed = self._by_topic_id(batches)
         if renewed:
             self._assignment.refuse(renewed)
-        if not current:
-            return
+        for part in [[batch] for batch in current] if self._sink.alone else [current]:
+            if part:
+                self._store(part)
+
+    def _store(self, batches: Sequence[Batch]) -> None:
         try:
-            self._sink.write(current)
+            self._sink.write(batches)
         except StaleOwner as error:
             logger.warning("refused", extra={"action": "store", "group": self.group, "error": str(error)})
-            self._assignment.refuse(current)
+            self._assignment.refuse(batches)
+        except RetryLater as error:
+            self.error = str(error)
+            for batch in batches:
+                self._assignment.rest(batch, error.seconds, error.next_offset)
         except SinkUnavailable as error:
-            self._fail(current, error)
+            self._fail(batches, error)
         else:
-            self._assignment.done(current)
+            self._assignment.done(batches)
             self._failures, self.error = 0, ""
-            logger.debug("stored", extra={"action": "store", "group": self.group, "records": _count(current)})
+            logger.debug("stored", extra={"action": "store", "group": self.group, "records": _count(batches)})
 
     def _fail(self, batches: Sequence[Batch], error: SinkUnavailable) -> None:
         first, longest = settings.RETRY_SECONDS

@@ -20,7 +20,7 @@ from django.db import connection
 from tests.waiting import eventually
 from tk.access import Caller
 from tkcons import groups, positions
-from tkcons.errors import SinkUnavailable
+from tkcons.errors import RetryLater, SinkUnavailable
 from tkcons.groups import Heartbeat, Spec
 from tkcons.models import Group, Member, Message, Position
 from tkcons.runner import Runner
@@ -186,6 +186,39 @@ def test_messages_that_expired_unread_stop_the_partition_and_alarm(send, kafka_a
         send(topic, "neighbour", partition=1)
         eventually(lambda: len(values(group)) == 11)
     assert values(group) == [*numbers(10), "neighbour"]
+
+
+class Choosy(DatabaseSink):
+    """Refuses what begins with `later` a number of times, after it has stored what comes before."""
+
+    alone = True
+    left = 0
+
+    def write(self, batches):
+        (batch,) = batches
+        for number, message in enumerate(batch.messages):
+            if message.value().startswith(b"later") and Choosy.left:
+                Choosy.left -= 1
+                if number:
+                    super().write([batch._replace(messages=batch.messages[:number], end=message.offset())])
+                raise RetryLater("not yet", seconds=0.3, next_offset=message.offset())
+        super().write(batches)
+
+
+def test_a_partition_that_rests_does_not_hold_the_others_up(send, make_topic, group, settings):
+    settings.TKCONS = {**QUICK, "BATCH": 100}
+    topic = make_topic(2)
+    Choosy.left = 8
+    send(topic, 0, 1, "later", *range(3, 2_000))
+    with running(Spec(group, (topic,), Choosy)):
+        eventually(lambda: Choosy.left < 8)
+        for number in range(5):  # one after the other, while partition 0 rests
+            send(topic, f"other-{number}", partition=1)
+            eventually(lambda number=number: f"other-{number}" in values(group), 2)
+        assert Choosy.left
+        assert "3" not in values(group)
+        eventually(lambda: len(values(group)) == 2_005)
+    assert [value for value in values(group) if "other" not in value] == ["0", "1", "later", *numbers(1_997, 3)]
 
 
 def test_a_megabyte_a_tombstone_and_bytes(broker, topic, group):

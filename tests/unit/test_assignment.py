@@ -93,3 +93,25 @@ def test_full_by_count_and_by_bytes():
     assert by_bytes.full
     by_bytes.take(0)
     assert not by_bytes.full
+
+
+def test_a_resting_partition_takes_no_room_and_comes_again_from_its_position():
+    assignment = holding(PLACE, OTHER)
+    assignment.add(messages(0, 0, 1, 2) + messages(1, 0))
+    first, second = assignment.take(0)
+    assignment.add(messages(0, *range(3, 102)))
+    assert assignment.full is False
+    assignment.add(messages(0, 102))
+    assert assignment.full
+    assignment.rest(first, 60, 1)
+    assert not assignment.full
+    assert set(assignment.resting()) == {("t", 0)}
+    assert assignment.take_moved() == {("t", 0): 1}
+    assignment.add(messages(0, 103))  # was on its way: not after its position
+    assignment.done([second])
+    assert assignment.take(0) == []
+    assignment.wake(("t", 0))
+    assert assignment.resting() == {}
+    assignment.add(messages(0, 1, 2))
+    (again,) = assignment.take(0)
+    assert (offsets(again), again.claim) == ([1, 2], Claim(1, 1))

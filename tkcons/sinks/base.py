@@ -40,7 +40,11 @@ class Sink(ABC):
 
     One thread calls `write`; `claim`, `begin` and `tick` come from another. A subclass takes its options as keyword
     arguments from TKCONS["SINKS"][name]. Every method may raise SinkUnavailable: the caller tries again.
+
+    alone: whether each partition's batch comes in a write of its own, so that one's failure is not the others'.
     """
+
+    alone = False
 
     def __init__(self, group: str, **options: Any) -> None:
         self.group = group
@@ -69,7 +73,8 @@ class Sink(ABC):
     def write(self, batches: Sequence[Batch]) -> None:
         """Store all of these batches and advance their positions, or store nothing and raise.
 
-        Raises StaleOwner when a place has another claim by now.
+        Raises StaleOwner when a place has another claim by now. A sink that takes its batches `alone` may raise
+        RetryLater: the partition rests and comes again from its position, which may have moved on into the batch.
         """
 
     def tick(self) -> None:  # noqa: B027

@@ -84,13 +84,13 @@ class FileSink(Sink):
             raise
 
     def close(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()  # waits for a write under way, which has the files in its hands
+            self._ledger = None
         self._close_files()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-        if self._ledger is not None:
-            self._ledger.close()
-            self._ledger = None
 
     def claim(self, places: Iterable[Place]) -> dict[Place, Claim]:
         with self._translated():
