@@ -105,8 +105,8 @@ class Supervisor:
 
     def _read(self, name: str, child: Child) -> threading.Thread:
         def show() -> None:
-            stream = child.process.stdout
-            if stream is not None:
+            assert child.process.stdout is not None  # noqa: S101  Child(log=None) pipes it
+            with child.process.stdout as stream:
                 for line in stream:
                     self.say(line.decode(errors="replace").rstrip("\n"), name)
 
