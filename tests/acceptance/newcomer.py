@@ -60,8 +60,7 @@ class Copy:
 
     def _read(self, process: subprocess.Popen[str], output: list[str]) -> None:
         with contextlib.suppress(ValueError):  # closed while reading
-            for line in process.stdout or ():
-                output.append(line.rstrip("\n"))
+            output.extend(line.rstrip("\n") for line in process.stdout or ())
 
     @property
     def ready(self) -> bool:

@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from psutil import wait_procs
 
@@ -35,10 +36,10 @@ def test_make_run(copy: Copy):
     assert first.startswith("ConsumerRecord(topic='sample-topic', partition=0, offset=0, timestamp=")
     assert "value=b'hello'" in first
     assert (copy.data / "consumed_messages.txt").read_text() == first
-    assert copy.get("/admin/").url.path == "/admin/login/"
+    assert copy.get("/admin/").headers["location"].startswith("/admin/login/")
 
     # A message of each kind.
-    assert copy.get("/tkprod/?message=gr%C3%BC%C3%9Fe%20%F0%9F%8E%89").history == []
+    assert copy.get("/tkprod/?message=gr%C3%BC%C3%9Fe%20%F0%9F%8E%89").text == "Produced message."
     for body in (b"x" * 1_048_576, b"\x00\xff", b"<script>alert(1)</script>\n"):
         answer = copy.http.post("/tkprod", content=body, headers={"content-type": "application/octet-stream"})
         assert answer.text == "Produced message."
@@ -106,10 +107,7 @@ def test_make_run(copy: Copy):
 def _answers(copy: Copy) -> bool:
     try:
         return copy.get("/healthz").status_code == 200
-    except OSError:
-        return False
-    except Exception as error:  # httpx has a root of its own
-        assert type(error).__module__.startswith("httpx"), error
+    except httpx.HTTPError:
         return False
 
 
