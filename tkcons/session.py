@@ -232,8 +232,7 @@ class Session:
         """Go on from these offsets. Taken off and put on again: a partition that was out of range refuses to seek."""
         self._consumer.incremental_unassign(targets)
         self._consumer.incremental_assign(targets)
-        if self._paused:
-            self._consumer.pause(targets)
+        (self._consumer.pause if self._paused else self._consumer.resume)(targets)  # a pause outlives an assignment
 
     def _mind_resting(self) -> None:
         """Partitions that rest are paused; when their time has come they go on from their position."""

@@ -221,6 +221,22 @@ def test_a_partition_that_rests_does_not_hold_the_others_up(send, make_topic, gr
     assert [value for value in values(group) if "other" not in value] == ["0", "1", "later", *numbers(1_997, 3)]
 
 
+def test_a_sink_that_is_away_at_the_assignment_is_waited_for(send, topic, group):
+    class Late(DatabaseSink):
+        tries = 0
+
+        def claim(self, places):
+            Late.tries += 1
+            if Late.tries < 3:
+                raise SinkUnavailable
+            return super().claim(places)
+
+    send(topic, *range(5))
+    with running(Spec(group, (topic,), Late)):
+        eventually(lambda: len(values(group)) == 5)
+    assert values(group) == numbers(5)
+
+
 def test_a_megabyte_a_tombstone_and_bytes(broker, topic, group):
     producer = Producer({"bootstrap.servers": broker, "message.max.bytes": 1_100_000})
     producer.produce(topic, b"x" * 1_048_576, headers=[("a", b"\xff"), ("b", None)])
