@@ -1,17 +1,128 @@
-"""System checks of TKCONS."""
+"""System checks of TKCONS. None of them asks Kafka or a database."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from django.apps.config import AppConfig
+from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, register
+from django.core.checks import Warning as CheckWarning
+from django.core.exceptions import ImproperlyConfigured
+from django.db import router
+from django.utils.module_loading import import_string
 
+from tk.errors import InvalidTopic
+from tk.record import check_topic
 from tkcons.conf import settings
+
+CHOICES = {"PROTOCOL": ("classic", "consumer"), "START": ("earliest", "latest")}
 
 
 @register("tkcons")
 def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
-    """tkcons.E001: a name in TKCONS that is no setting."""
-    return [
+    """tkcons.E001: a name in TKCONS that is no setting. E005: a value that is none of those known."""
+    unknown: list[CheckMessage] = [
         Error(f"TKCONS has no setting {name!r}.", hint=f"Known: {', '.join(settings.defaults)}.", id="tkcons.E001")
         for name in settings.unknown()
     ]
+    return unknown + [
+        Error(f"TKCONS[{name!r}] is {getattr(settings, name)!r}.", hint=f"One of {', '.join(known)}.", id="tkcons.E005")
+        for name, known in CHOICES.items()
+        if getattr(settings, name) not in known
+    ]
+
+
+@register("tkcons")
+def check_sinks(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
+    """tkcons.E002: a sink that cannot be made. E003: two sinks under one group. E004: messages where files are served."""
+    found: list[CheckMessage] = []
+    groups: dict[str, str] = {}
+    for name, given in settings.SINKS.items():
+        where = f"TKCONS['SINKS'][{name!r}]"
+        try:
+            group, path = _made(name, given)
+        except (ImportError, ImproperlyConfigured, InvalidTopic, TypeError, ValueError) as error:
+            found.append(Error(f"{where}: {error}", id="tkcons.E002"))
+            continue
+        if group in groups:
+            hint = "Each sink is a group of its own, so that each fails, lags and resets alone."
+            found.append(Error(f"{where} has the group of {groups[group]!r}: {group}.", hint=hint, id="tkcons.E003"))
+        groups[group] = name
+        if path is not None:
+            found += [
+                Error(f"{where} writes messages into {folder}, which is served to everybody.", id="tkcons.E004")
+                for folder in _served()
+                if path.resolve().is_relative_to(folder)
+            ]
+    return found
+
+
+def _made(name: str, given: Any) -> tuple[str, Path | None]:
+    """The group of the sink and the path of its file, if it has one. Nothing is opened."""
+    from tkcons.sinks.base import Sink
+
+    if not isinstance(given, Mapping) or "class" not in given or "topics" not in given:
+        raise ImproperlyConfigured('it is no dict with "class" and "topics".')
+    options = dict(given)
+    sink_class, topics = import_string(options.pop("class")), options.pop("topics")
+    if not (isinstance(sink_class, type) and issubclass(sink_class, Sink)):
+        raise ImproperlyConfigured(f"{given['class']} is no subclass of tkcons.sinks.Sink.")
+    if isinstance(topics, str) or not topics:
+        raise ImproperlyConfigured('"topics" is no list of names.')
+    for topic in topics:
+        if not isinstance(topic, str):
+            raise ImproperlyConfigured(f"{topic!r} is no topic's name.")
+        check_topic(topic)
+    group = options.pop("group", f"tkcons.{name}")
+    path = getattr(sink_class(group, **options), "path", None)
+    return group, path if isinstance(path, Path) else None
+
+
+def _served() -> Iterator[Path]:
+    listed: Sequence[Any] = django_settings.STATICFILES_DIRS
+    folders = [getattr(django_settings, "STATIC_ROOT", None), getattr(django_settings, "MEDIA_ROOT", None)]
+    folders += [entry[1] if isinstance(entry, list | tuple) else entry for entry in listed]
+    for folder in folders:
+        if folder:
+            yield Path(folder).resolve()
+
+
+@register("tkcons")
+def check_databases(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
+    """tkcons.E006: a database that positions cannot live in. W007: SQLite that fails instead of waiting its turn."""
+    from tkcons.models import Message
+
+    found: list[CheckMessage] = []
+    databases: Mapping[str, Mapping[str, Any]] = django_settings.DATABASES
+    aliases = {str(router.db_for_write(Message))}
+    aliases |= {
+        str(given["using"]) for given in settings.SINKS.values() if isinstance(given, Mapping) and "using" in given
+    }
+    for alias in sorted(aliases):
+        database = databases.get(alias, {})
+        engine = str(database.get("ENGINE", ""))
+        if engine.endswith(".sqlite3"):
+            found += _sqlite(alias, database.get("OPTIONS", {}))
+        elif "postgresql" not in engine:
+            hint = "SQLite and PostgreSQL are supported."
+            found.append(
+                Error(f"tkcons cannot store in {alias!r} ({engine or 'unknown'}).", hint=hint, id="tkcons.E006")
+            )
+    return found
+
+
+def _sqlite(alias: str, options: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    missing = []
+    if options.get("transaction_mode") != "IMMEDIATE":
+        missing.append('"transaction_mode": "IMMEDIATE"')
+    if options.get("timeout", 5) < 5:
+        missing.append('"timeout": 20')
+    if not re.search(r"journal_mode\s*=\s*wal", options.get("init_command", ""), re.IGNORECASE):
+        missing.append('"init_command": "PRAGMA journal_mode=WAL;"')
+    if missing:
+        hint = f"DATABASES[{alias!r}]['OPTIONS'] should have {', '.join(missing)}."
+        yield CheckWarning(
+            f"The consumer and the web server will meet 'database is locked' in {alias!r}.", hint=hint, id="tkcons.W007"
+        )
