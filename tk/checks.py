@@ -1,17 +1,76 @@
-"""System checks of TK and the settings it shares with the other apps."""
+"""System checks of TK and of the settings that every app shares."""
 
 from collections.abc import Sequence
 
 from django.apps.config import AppConfig
-from django.core.checks import CheckMessage, Error, register
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
 
 from tk.conf import settings
+from tk.errors import InvalidTopic
+from tk.record import check_topic
+from tk.request import body_limit
+
+Apps = Sequence[AppConfig] | None
 
 
 @register("tk")
-def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
+def check_names(app_configs: Apps, **kwargs: object) -> list[CheckMessage]:
     """tk.E001: a name in TK that is no setting."""
     return [
         Error(f"TK has no setting {name!r}.", hint=f"Known: {', '.join(settings.defaults)}.", id="tk.E001")
         for name in settings.unknown()
     ]
+
+
+@register("tk")
+def check_broker(app_configs: Apps, **kwargs: object) -> list[CheckMessage]:
+    """tk.E002: no broker is named. tk.E003: an option in KAFKA_CLIENT that is not the project's to set."""
+    found: list[CheckMessage] = []
+    url = getattr(django_settings, "KAFKA_BROKER_URL", "localhost:9092")
+    if not isinstance(url, str) or not url.strip():
+        found.append(
+            Error("KAFKA_BROKER_URL names no broker.", hint='Such as "localhost:9092", comma separated.', id="tk.E002")
+        )
+    kept = {"enable.idempotence", "acks", "enable.auto.commit", "group.id", "transactional.id", "bootstrap.servers"}
+    found += [
+        Error(
+            f"KAFKA_CLIENT sets {name}, on which the promise of no loss and no duplicate rests.",
+            hint="Take it out; brokers are named in KAFKA_BROKER_URL.",
+            id="tk.E003",
+        )
+        for name in sorted(kept & set(getattr(django_settings, "KAFKA_CLIENT", {})))
+    ]
+    return found
+
+
+@register("tk")
+def check_values(app_configs: Apps, **kwargs: object) -> list[CheckMessage]:
+    """tk.E004: TOPIC is no topic's name. tk.E005: DELIVERY_TIMEOUT is not within REQUEST_TIMEOUT.
+
+    tk.W001: Django refuses bodies that a message of the allowed size may need.
+    """
+    found: list[CheckMessage] = []
+    try:
+        check_topic(settings.TOPIC)
+    except InvalidTopic as error:
+        found.append(Error(f"TK['TOPIC'] is {settings.TOPIC!r}. {error}", id="tk.E004"))
+    if settings.DELIVERY_TIMEOUT >= settings.REQUEST_TIMEOUT:
+        found.append(
+            Error(
+                "TK['DELIVERY_TIMEOUT'] is not less than TK['REQUEST_TIMEOUT'].",
+                hint="A request must hear what became of its message.",
+                id="tk.E005",
+            )
+        )
+    limit = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    if limit is not None and limit < body_limit():
+        found.append(
+            Warning(
+                f"DATA_UPLOAD_MAX_MEMORY_SIZE is {limit}: Django refuses bodies that a message of "
+                f"{settings.MAX_VALUE_BYTES} bytes may need.",
+                hint=f"Set it to {body_limit()}, or lower TK['MAX_VALUE_BYTES'].",
+                id="tk.W001",
+            )
+        )
+    return found

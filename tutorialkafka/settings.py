@@ -162,7 +162,7 @@ if not DEBUG and not flag("INSECURE_HTTP"):
     CSRF_COOKIE_SECURE = True
 
 # A message of 1 MiB trebles in a form's percent escapes, and may be six times as long in JSON's.
-DATA_UPLOAD_MAX_MEMORY_SIZE = 8 * 1_048_576
+DATA_UPLOAD_MAX_MEMORY_SIZE = 7 * 1_048_576
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LOGGING_CONFIG = "tutorialkafka.logs.configure"

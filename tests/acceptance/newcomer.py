@@ -2,11 +2,12 @@
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ def free_port() -> int:
         return port
 
 
+# Runs a command on a terminal of its own; what is written to it is typed there.
+TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+
+
 class Copy:
     """`make run` in a clone. `output`: the lines it has shown."""
 
@@ -38,7 +43,16 @@ class Copy:
         self.http = httpx.Client(base_url=f"http://localhost:{self.port}", timeout=30, trust_env=False)
 
     def start(self, *, wait: bool = True, seconds: float = 180) -> None:
-        command = ["make", "run", f"PORT={self.port}", f"KAFKA_PORT={self.kafka_port}", f"DATA={self.data}"]
+        command = [
+            sys.executable,
+            "-c",
+            TERMINAL,
+            "make",
+            "run",
+            f"PORT={self.port}",
+            f"KAFKA_PORT={self.kafka_port}",
+            f"DATA={self.data}",
+        ]
         self.spawn(command)
         if wait:
             eventually(lambda: self.ready or self.ended, seconds)
@@ -50,7 +64,7 @@ class Copy:
             command,
             cwd=self.clone,
             env=self.environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -90,11 +104,23 @@ class Copy:
         return eventually(find)
 
     def ctrl_c(self) -> int:
-        """Ctrl-C as a terminal sends it: to the whole foreground group. Gives the exit code; nothing may be left."""
+        """Type Ctrl-C; give the exit code. No process may be left."""
+        assert self.process is not None
+        assert self.process.stdin is not None
+        family = self.family
+        self.process.stdin.write("\x03")
+        self.process.stdin.flush()
+        return self._end(family)
+
+    def interrupt(self) -> int:
+        """SIGINT to the process itself, where it has no terminal; give the exit code. No process may be left."""
         assert self.process is not None
         family = self.family
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGINT)
+        self.process.send_signal(signal.SIGINT)
+        return self._end(family)
+
+    def _end(self, family: list[psutil.Process]) -> int:
+        assert self.process is not None
         code = self.process.wait(60)
         assert psutil.wait_procs(family, 10)[1] == []
         return code
@@ -119,8 +145,19 @@ class Copy:
         """The tutorial's file, as curl sees it."""
         return self.get("/tkcons/read").text
 
+    def soon(self, look: Callable[[], Any], seconds: float = 60) -> Any:
+        """Until the answer is true; a server that restarts just now is asked again."""
+
+        def asked() -> Any:
+            try:
+                return look()
+            except httpx.HTTPError:
+                return None
+
+        return eventually(asked, seconds)
+
     def stored_is(self, *values: str | None) -> None:
-        eventually(lambda: [message["value"] for message in self.stored()] == list(values))
+        self.soon(lambda: [message["value"] for message in self.stored()] == list(values))
 
     def lines_are(self, count: int) -> None:
-        eventually(lambda: self.text().count("<br>\n") == count)
+        self.soon(lambda: self.text().count("<br>\n") == count)

@@ -2,12 +2,10 @@
 
 import base64
 import os
-import signal
 import subprocess
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 from psutil import wait_procs
 
@@ -78,12 +76,12 @@ def test_make_run(copy: Copy):
     workers = copy.part("granian").children()
     copy.part("granian").kill()
     eventually(lambda: copy.part("granian").children() not in ([], workers))
-    eventually(lambda: _answers(copy))
+    copy.soon(lambda: copy.get("/healthz"))
     assert wait_procs(workers, 5)[1] == []
     assert copy.text().count("<br>") == 8  # a restarted worker is no start: nothing is cleared
     copy.part("kafka.Kafka").kill()
-    eventually(lambda: copy.get("/tkprod?message=after-the-brokers-end").status_code == 200, 60)
-    eventually(lambda: copy.stored()[-1]["value"] == "after-the-brokers-end", 60)
+    copy.soon(lambda: copy.get("/tkprod?message=after-the-brokers-end").status_code == 200)
+    copy.soon(lambda: copy.stored()[-1]["value"] == "after-the-brokers-end")
     before = copy.stored()
 
     # Ctrl-C ends it all; the second start keeps topics and messages, and clears the file.
@@ -102,13 +100,6 @@ def test_make_run(copy: Copy):
     family = copy.family
     next(process for process in family if "runall" in process.cmdline()).kill()
     assert wait_procs(family, 15)[1] == []
-
-
-def _answers(copy: Copy) -> bool:
-    try:
-        return copy.get("/healthz").status_code == 200
-    except httpx.HTTPError:
-        return False
 
 
 def test_two_copies_side_by_side_and_taken_ports(copy: Copy, clone, environment, tmp_path):
@@ -155,7 +146,7 @@ def test_by_hand_as_in_the_tutorial(copy: Copy):
         subprocess.run([python, "manage.py", "migrate", "-v0"], cwd=copy.clone, env=copy.environment, check=True)
         server = [python, "manage.py", "runserver", str(copy.port)]
         copy.spawn(server)
-        eventually(lambda: _answers(copy), 60)
+        copy.soon(lambda: copy.get("/healthz"))
         assert copy.get("/tkprod?message=hello").text == "Produced message."
         assert copy.text() == ""  # nothing consumes before somebody clicks
         for _ in range(5):
@@ -177,24 +168,22 @@ def test_by_hand_as_in_the_tutorial(copy: Copy):
         # The autoreloader restarts the child: no start of the server, and the consumer goes on.
         os.utime(copy.clone / "tutorialkafka" / "urls.py")
         eventually(lambda: any("changed, reloading" in line for line in copy.output), 30)
-        eventually(lambda: _answers(copy), 60)
-        copy.get("/tkprod?message=after-the-reload")
+        copy.soon(lambda: copy.get("/tkprod?message=after-the-reload").status_code == 200)
         copy.stored_is("hello", "while-stopped", "after-the-reload")
         copy.lines_are(3)
 
         # Other commands clear nothing; a new start does.
         subprocess.run([python, "manage.py", "check"], cwd=copy.clone, env=copy.environment, check=True)
         assert copy.text().count("<br>") == 3
-        copy.ctrl_c()
+        copy.interrupt()
         copy.spawn(server)
-        eventually(lambda: _answers(copy), 60)
+        copy.soon(lambda: copy.get("/healthz"))
         eventually(lambda: copy.text() == "")
         copy.get("/tkprod?message=new-start")
         copy.lines_are(1)  # the desired state was running: it resumed
         copy.stored_is("hello", "while-stopped", "after-the-reload", "new-start")
-        copy.ctrl_c()
-        broker.process.send_signal(signal.SIGINT)
-        assert broker.process.wait(30) == 0
+        copy.interrupt()
+        assert broker.interrupt() == 0
     finally:
         broker.kill()
 

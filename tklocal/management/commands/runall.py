@@ -13,7 +13,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from tklocal import console, paths
+from tklocal import console, paths, terminal
 from tklocal.errors import PortTaken, StartFailed, TklocalError
 from tklocal.kafka import Cluster, cluster_id_at, taken
 from tklocal.supervisor import Part, Supervisor, manage
@@ -35,11 +35,15 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        with terminal.foreground():
+            self._run(options["port"], options["kafka_port"])
+
+    def _run(self, port: int, kafka_port: int) -> None:
         ending = Ending()
         supervisor = Supervisor(sys.stdout)
         try:
-            _check_free(options["port"])
-            self._start(supervisor, ending, options["port"], options["kafka_port"])
+            _check_free(port)
+            self._start(supervisor, ending, port, kafka_port)
             while not ending.wait(0.2):
                 supervisor.look()
         except TklocalError as error:

@@ -1,0 +1,29 @@
+"""Each system check speaks when it should, and is silent otherwise."""
+
+import pytest
+from django.core.checks import run_checks
+
+
+def ids(*tags: str) -> list[str]:
+    return [message.id for message in run_checks(tags=tags)]
+
+
+def test_the_projects_settings_are_in_order():
+    assert ids("tk", "tkcons") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("TK", {"TOPIK": "x"}, "tk.E001"),
+        ("KAFKA_BROKER_URL", "", "tk.E002"),
+        ("KAFKA_CLIENT", {"acks": "0"}, "tk.E003"),
+        ("TK", {"TOPIC": "a/b"}, "tk.E004"),
+        ("TK", {"DELIVERY_TIMEOUT": 10.0}, "tk.E005"),
+        ("DATA_UPLOAD_MAX_MEMORY_SIZE", 2_621_440, "tk.W001"),
+        ("TKCONS", {"SINK": {}}, "tkcons.E001"),
+    ],
+)
+def test_a_mistake_is_told(settings, name, value, expected):
+    setattr(settings, name, value)
+    assert ids("tk", "tkcons") == [expected]
