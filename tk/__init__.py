@@ -1,12 +1,13 @@
-"""Produce to Apache Kafka from Django: ``from tk import produce``."""
+"""Produce to Apache Kafka from Django: ``from tk import produce, publish``."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tk.api import aproduce, produce
+    from tk.outbox import publish, publish_many
     from tk.record import Receipt, Record
 
-__all__ = ["Receipt", "Record", "aproduce", "produce"]
+__all__ = ["Receipt", "Record", "aproduce", "produce", "publish", "publish_many"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,6 +16,10 @@ def __getattr__(name: str) -> Any:
         from tk import api
 
         return getattr(api, name)
+    if name in {"publish", "publish_many"}:
+        from tk import outbox
+
+        return getattr(outbox, name)
     if name in {"Receipt", "Record"}:
         from tk import record
 

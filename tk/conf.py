@@ -30,6 +30,17 @@ DEFAULTS: dict[str, Any] = {
     "METADATA_SECONDS": 5.0,
     # Seconds for which a token's check is believed; a revocation takes effect within it.
     "TOKEN_SECONDS": 5.0,
+    # The outbox. Whether messages of one key arrive in the order of commits on PostgreSQL, for which publish() takes an
+    # advisory lock of the key until the transaction ends; off: in the order of inserts.
+    "OUTBOX_COMMIT_ORDER": True,
+    # Seconds that sent events are kept, to be looked up; 0: they are deleted when they are acknowledged.
+    "OUTBOX_KEEP_SECONDS": 86_400,
+    # Seconds between a relay's looks at the outbox; on PostgreSQL NOTIFY wakes it sooner.
+    "OUTBOX_POLL_SECONDS": 0.2,
+    # Seconds after which a dead relay's work is another's.
+    "OUTBOX_LEASE_SECONDS": 10.0,
+    # psycopg's conninfo of a direct connection for LISTEN, where the database is behind a pooler; None: the database's own.
+    "OUTBOX_LISTEN": None,
 }
 
 

@@ -1,4 +1,6 @@
-"""API tokens."""
+"""API tokens, and the outbox."""
+
+import uuid
 
 from django.conf import settings
 from django.db import models
@@ -32,3 +34,71 @@ class Token(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class OutboxEvent(models.Model):
+    """A message that a database transaction published; a relay sends it after the commit."""
+
+    class State(models.IntegerChoices):
+        PENDING = 0, _("pending")
+        SENT = 1, _("sent")
+        FAILED = 2, _("failed")  # holds its lane until resent or discarded
+        DISCARDED = 3, _("discarded")
+
+    event_id = models.UUIDField(_("event id"), default=uuid.uuid4, unique=True, editable=False)
+    lane = models.BigIntegerField(_("lane"))  # hash of topic and key: what is kept in order
+    shard = models.PositiveSmallIntegerField(_("shard"))  # of the lanes: what a relay leases
+    state = models.PositiveSmallIntegerField(_("state"), choices=State, default=State.PENDING)
+    topic = models.CharField(_("topic"), max_length=249)
+    key = models.BinaryField(_("key"), null=True)
+    value = models.BinaryField(_("value"), null=True)
+    headers = models.TextField(_("headers"), null=True)  # noqa: DJ001  NULL: none; else JSON as tk.record writes it
+    partition = models.PositiveIntegerField(_("partition"), null=True)
+    timestamp = models.BigIntegerField(_("timestamp"), null=True)  # ms
+    error = models.TextField(_("error"), blank=True)
+    created_at = models.DateTimeField(_("accepted"), auto_now_add=True)
+    sent_at = models.DateTimeField(_("acknowledged"), null=True)
+    sent_partition = models.PositiveIntegerField(_("partition sent to"), null=True)
+    sent_offset = models.BigIntegerField(_("offset"), null=True)
+
+    class Meta:
+        verbose_name = _("outbox event")
+        verbose_name_plural = _("outbox events")
+        indexes = [
+            models.Index("id", name="tk_outbox_pending", condition=models.Q(state=0)),
+            models.Index("lane", name="tk_outbox_failed", condition=models.Q(state=2)),
+            models.Index("sent_at", name="tk_outbox_sent", condition=models.Q(state=1)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.topic} {self.event_id}"
+
+
+class OutboxRelay(models.Model):
+    """A relay that runs, or ran until a moment ago: relays share the shards evenly."""
+
+    name = models.CharField(_("name"), max_length=100, primary_key=True)
+    seen_until = models.DateTimeField(_("alive until"))
+
+    class Meta:
+        verbose_name = _("outbox relay")
+        verbose_name_plural = _("outbox relays")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class OutboxShard(models.Model):
+    """A relay's lease on a shard of the lanes. The generation rises with each new owner."""
+
+    shard = models.PositiveSmallIntegerField(_("shard"), primary_key=True)
+    owner = models.CharField(_("relay"), max_length=100, blank=True)
+    generation = models.BigIntegerField(_("generation"), default=0)
+    leased_until = models.DateTimeField(_("leased until"), null=True)
+
+    class Meta:
+        verbose_name = _("outbox shard")
+        verbose_name_plural = _("outbox shards")
+
+    def __str__(self) -> str:
+        return str(self.shard)
