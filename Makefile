@@ -41,7 +41,7 @@ audit: .venv/installed-dev
 	$(BIN)/pip-audit --requirement requirements/dev.txt --require-hashes --disable-pip
 
 screenshots: .venv/installed-dev
-	$(BIN)/python docs/screenshots.py
+	PYTHONPATH=. $(BIN)/python docs/screenshots.py
 
 # New versions of everything; needs uv. No index address may get into the locks.
 lock:

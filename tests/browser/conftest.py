@@ -1,0 +1,41 @@
+import os
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+from tests.browser import chromium
+
+# Playwright's synchronous interface runs an event loop, in which Django would refuse the database.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = chromium.find()
+    if path is None:
+        text = "no Chromium: apt-get install chromium (Debian), or install Chrome"
+        pytest.fail(text) if os.environ.get("CI") else pytest.skip(text)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=chromium.FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser, live_server) -> Iterator[Page]:
+    """A desktop page. What the Content-Security-Policy had to stop, or a script's error, fails the test."""
+    context = browser.new_context(base_url=live_server.url, locale="en")
+    opened = context.new_page()
+    wrong: list[str] = []
+    opened.on("console", lambda message: wrong.append(message.text) if _matters(message) else None)
+    opened.on("dialog", lambda dialog: (wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    yield opened
+    context.close()
+    assert wrong == []
+
+
+def _matters(message: ConsoleMessage) -> bool:
+    """A plain answer has no icon; the browser asks for one all the same."""
+    return message.type == "error" and not message.location["url"].endswith("/favicon.ico")
