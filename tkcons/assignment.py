@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from confluent_kafka import Message
@@ -21,6 +22,7 @@ class Held:
     claim: Claim  # what the sink has for it
     expected: int  # the next offset to come from Kafka: past what is waiting
     waiting: list[Message] = field(default_factory=list)
+    waiting_bytes: int = 0
     in_hand: list[Message] = field(default_factory=list)  # being written, or to be written again
     writing: bool = False
     resting_until: float = 0.0  # monotonic; until `wake` nothing is taken in
@@ -30,10 +32,11 @@ class Assignment:
     """Held partitions and what waits in them. Methods may be called from both threads.
 
     max_records, max_bytes: how much may wait, beside as much that is in hand; `full` says when the poll thread shall
-    hold back.
+    hold back. topic: the only one that is subscribed to; None: there are several.
     """
 
-    def __init__(self, max_records: int, max_bytes: int) -> None:
+    def __init__(self, max_records: int, max_bytes: int, topic: str | None = None) -> None:
+        self._topic = topic
         self._held: dict[Name, Held] = {}
         self._change = threading.Condition()
         self._records = 0
@@ -55,29 +58,35 @@ class Assignment:
 
     def add(self, messages: Iterable[Message]) -> None:
         """Take messages in; those of partitions that are not held, or before what is expected, are dropped."""
-        parts: dict[Name, list[Message]] = {}
-        message: Any
-        for message in messages:
-            name = (message.topic(), message.partition())
-            if name in parts:
-                parts[name].append(message)
-            else:
-                parts[name] = [message]
         with self._change:
-            for name, part in parts.items():
+            for name, part in self._runs(messages):
                 held = self._held.get(name)
                 if held is not None and not held.resting_until:
                     self._extend(held, part)
             self._change.notify_all()
+
+    def _runs(self, messages: Iterable[Any]) -> Iterator[tuple[Name, list[Any]]]:
+        """Neighbours of one partition together. Per message this is one C call, two where there are several topics."""
+        partition: Any  # and the topic: None in events alone, which are not here
+        topic: Any
+        for partition, run in groupby(messages, Message.partition):
+            if self._topic is not None:
+                yield (self._topic, partition), list(run)
+            else:
+                for topic, part in groupby(run, Message.topic):
+                    yield (topic, partition), list(part)
 
     def _extend(self, held: Held, part: list[Any]) -> None:
         if part[0].offset() < held.expected:
             part = [message for message in part if message.offset() >= held.expected]
             if not part:
                 return
+        size = sum(map(len, part))
         held.waiting += part
+        held.waiting_bytes += size
         held.expected = part[-1].offset() + 1
-        self._count(part, 1)
+        self._records += len(part)
+        self._bytes += size
 
     @property
     def full(self) -> bool:
@@ -94,8 +103,7 @@ class Assignment:
             for name in names:
                 held = self._held.get(name)
                 if held is not None:
-                    self._count(held.waiting, -1)
-                    held.waiting = []
+                    self._take_waiting(held)
             self._change.wait_for(lambda: not any(self._is_writing(name) for name in names), seconds)
             for name in names:
                 self._held.pop(name, None)
@@ -154,8 +162,7 @@ class Assignment:
             batches = []
             for held in self._held.values():
                 if not held.in_hand:
-                    self._count(held.waiting, -1)
-                    held.in_hand, held.waiting = held.waiting, []
+                    held.in_hand = self._take_waiting(held)
                 if held.in_hand:
                     held.writing = True
                     last: Any = held.in_hand[-1]
@@ -194,8 +201,8 @@ class Assignment:
         with self._change:
             held = self._own(batch)
             if held is not None:
-                self._count(held.waiting, -1)
-                held.waiting, held.in_hand, held.writing = [], [], False
+                self._take_waiting(held)
+                held.in_hand, held.writing = [], False
                 if next_offset is not None and next_offset != held.claim.next_offset:
                     held.claim = Claim(held.claim.generation, next_offset)
                     self.moved[batch.place.topic, batch.place.partition] = next_offset
@@ -211,7 +218,7 @@ class Assignment:
                 name = (batch.place.topic, batch.place.partition)
                 held = self._own(batch)
                 if held is not None:
-                    self._count(held.waiting, -1)
+                    self._take_waiting(held)
                     del self._held[name]
                     self.stale.add(name)
             self._change.notify_all()
@@ -231,9 +238,12 @@ class Assignment:
     def _any_in_hand(self) -> bool:
         return any(held.in_hand for held in self._held.values())
 
-    def _count(self, messages: list[Any], sign: int) -> None:
-        self._records += sign * len(messages)
-        self._bytes += sign * sum(map(len, messages))
+    def _take_waiting(self, held: Held) -> list[Message]:
+        """What waits, out of the count."""
+        self._records -= len(held.waiting)
+        self._bytes -= held.waiting_bytes
+        waiting, held.waiting, held.waiting_bytes = held.waiting, [], 0
+        return waiting
 
 
 def _offset(message: Any) -> int:

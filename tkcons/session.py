@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from django.db import close_old_connections
 
 from tk import topics
@@ -59,7 +59,8 @@ class Session:
     def __init__(self, spec: Spec, sink: Sink, static_id: str) -> None:
         self.spec = spec
         self.error = ""
-        self.assignment = Assignment(settings.BATCH, settings.BATCH_BYTES)
+        only = spec.topics[0] if len(spec.topics) == 1 else None
+        self.assignment = Assignment(settings.BATCH, settings.BATCH_BYTES, only)
         self.worker = Worker(spec.name, sink, self.assignment)
         self._sink = sink
         config = {**options(), "group.id": spec.name}
@@ -126,8 +127,9 @@ class Session:
     def _receive(self, messages: list[Any]) -> None:
         if not messages:
             return
-        broken = [message for message in messages if message.error() is not None]
-        if broken:
+        broken: list[Any] = []
+        if any(map(Message.error, messages)):
+            broken = [message for message in messages if message.error() is not None]
             messages = [message for message in messages if message.error() is None]
         self.assignment.add(messages)
         for message in broken:

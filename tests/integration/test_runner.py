@@ -250,6 +250,35 @@ def test_a_megabyte_a_tombstone_and_bytes(broker, topic, group):
     assert (second.value, bytes(second.key), bytes(third.value)) == (None, b"k", b"\x00\xff")
 
 
+def test_ten_megabytes(broker, make_topic, group):
+    """Far past fetch.message.max.bytes, and past BATCH_BYTES of the smallest installation."""
+    topic = make_topic(max_message_bytes="11000000")
+    producer = Producer({"bootstrap.servers": broker, "message.max.bytes": 11_000_000})
+    for number in range(3):
+        producer.produce(topic, bytes([number]) * 10_485_760)
+    producer.produce(topic, b"small")
+    assert producer.flush(30) == 0
+    with running(database(group, topic)):
+        eventually(lambda: Message.objects.count() == 4, 40)
+    sizes = [len(row.value) for row in Message.objects.order_by("pk").iterator()]
+    assert sizes == [10_485_760] * 3 + [5]
+
+
+def test_a_deleted_topic_does_not_hold_the_others_up(send, make_topic, kafka_admin, group, settings):
+    settings.KAFKA_CLIENT = {"topic.metadata.refresh.interval.ms": 500}
+    kept, deleted = make_topic(), make_topic()
+    send(kept, 0)
+    send(deleted, 0)
+    with running(database(group, kept, deleted)):
+        eventually(lambda: len(values(group)) == 2)
+        kafka_admin.delete_topics([deleted])[deleted].result(10)
+        eventually(lambda: deleted not in kafka_admin.list_topics(timeout=10).topics)
+        for number in range(1, 6):
+            send(kept, number)
+            eventually(lambda number=number: len(values(group)) == 2 + number)
+    assert Position.objects.filter(group=group, topic=deleted).count() == 1
+
+
 def test_two_runners_share_the_partitions(send, make_topic, group):
     topic = make_topic(4)
     with running(database(group, topic)):

@@ -115,3 +115,24 @@ def test_a_resting_partition_takes_no_room_and_comes_again_from_its_position():
     assignment.add(messages(0, 1, 2))
     (again,) = assignment.take(0)
     assert (offsets(again), again.claim) == ([1, 2], Claim(1, 1))
+
+
+def test_several_topics_are_told_apart():
+    assignment = Assignment(100, 10_000)
+    same = [Place("a", "id-a", 0), Place("b", "id-b", 0)]
+    for place in same:
+        assignment.hold(place, Claim(1, 0))
+    mixed = [
+        Message(topic=name, partition=0, offset=offset, value=b"x")
+        for name, offset in [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    ]
+    assignment.add(mixed)
+    assert [(batch.place.topic, offsets(batch)) for batch in assignment.take(0)] == [("a", [0, 1]), ("b", [0, 1])]
+
+
+def test_runs_of_two_partitions_in_turns():
+    assignment = Assignment(100, 10_000, "t")
+    for place in (PLACE, OTHER):
+        assignment.hold(place, Claim(1, 0))
+    assignment.add(messages(0, 0) + messages(1, 0) + messages(0, 1) + messages(1, 1))
+    assert [offsets(batch) for batch in assignment.take(0)] == [[0, 1], [0, 1]]
