@@ -7,19 +7,19 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 
 from tests.sink_contract import OTHER, PLACE, SinkContract, batch, message
 from tk.record import EVENT_ID_HEADER
-from tkcons import positions
+from tkcons import positions, retention
 from tkcons.errors import SinkDamaged, SinkLocked, SinkUnavailable, StaleOwner
 from tkcons.models import Gap, Message, Position, SeenEvent
 from tkcons.sinks import DatabaseSink, JsonLinesSink, TextFileSink
@@ -79,6 +79,24 @@ class DatabaseContract(SinkContract):
         sink.write(other)
         assert self.stored() == [(0, 0)]
 
+    def test_pruning_notes_what_it_removed(self, sink):
+        claims = self.begun(sink, PLACE, OTHER)
+        sink.tick()
+        sink.write([batch(PLACE, claims[PLACE], 0, 1, 5), batch(OTHER, claims[OTHER], 0)])
+        call_command("prunemessages", days=1, database=self.alias, verbosity=0)
+        assert len(self.stored()) == 4
+        assert retention.prune(timezone.now() + timedelta(days=1), self.alias) == 4
+        assert self.stored() == []
+        sink.tick()
+        sink.write([batch(PLACE, claims[PLACE]._replace(next_offset=6), 6)])
+        retention.make_partitions(self.alias)
+        retention.prune(timezone.now() + timedelta(days=1), self.alias)
+        gaps = Gap.objects.using(self.alias).filter(reason="pruned").order_by("position__partition")
+        assert [(gap.position.partition, gap.first_offset, gap.end_offset) for gap in gaps] == [(0, 0, 7), (1, 0, 1)]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestOnSQLite(DatabaseContract):
     def test_a_row_that_is_there_already_is_damage_and_stores_nothing(self, sink):
         claim = self.begun(sink, PLACE)[PLACE]
         sink.write([batch(PLACE, claim, 0)])
@@ -87,9 +105,6 @@ class DatabaseContract(SinkContract):
             sink.write([batch(PLACE, claim, 0, 1)])
         assert self.stored() == [(0, 0)]
 
-
-@pytest.mark.django_db(transaction=True)
-class TestOnSQLite(DatabaseContract):
     def test_a_locked_database_is_waited_for(self, sink, settings, tmp_path):
         claim = self.begun(sink, PLACE)[PLACE]
         connection = connections["default"]
@@ -117,6 +132,12 @@ class TestOnSQLite(DatabaseContract):
         connection.close()
 
 
+@pytest.mark.parametrize("given", [{"days": 1, "database": "nowhere"}, {"days": -1}])
+def test_pruning_refuses_what_it_does_not_understand(given):
+    with pytest.raises(CommandError):
+        call_command("prunemessages", **given)
+
+
 @pytest.fixture(scope="session")
 def postgres_alias(postgres, django_db_setup, django_db_blocker):
     """A second database of the project, on the real server."""
@@ -142,6 +163,44 @@ class TestOnPostgres(DatabaseContract):
             Message.objects.using(self.alias).all().delete()
             SeenEvent.objects.using(self.alias).all().delete()
             Position.objects.using(self.alias).all().delete()
+
+    def test_a_day_has_its_partition_and_what_has_none_is_stored_too(self, sink):
+        claim = self.begun(sink, PLACE)[PLACE]
+        with connections[self.alias].cursor() as cursor:
+            for name in self.partitions() - {"tkcons_message_default"}:
+                cursor.execute(f"DROP TABLE {name}")
+        sink.write([batch(PLACE, claim, 0)])
+        assert self.partitions() == {"tkcons_message_default"}
+        sink.tick()  # today's is not to be had: its rows are in the default partition already
+        now = datetime.now(UTC)
+        tomorrow = f"tkcons_message_{now + timedelta(days=1):%Y%m%d}"
+        assert self.partitions() == {"tkcons_message_default", tomorrow}
+        Message.objects.using(self.alias).all().delete()
+        retention.make_partitions(self.alias)
+        assert self.partitions() == {"tkcons_message_default", tomorrow, f"tkcons_message_{now:%Y%m%d}"}
+        sink.write([batch(PLACE, claim._replace(next_offset=1), 1)])
+        with connections[self.alias].cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM tkcons_message_default")
+            assert cursor.fetchone() == (0,)
+
+    def partitions(self) -> set[str]:
+        with connections[self.alias].cursor() as cursor:
+            cursor.execute(
+                "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'tkcons_message'::regclass"
+            )
+            return {name for (name,) in cursor.fetchall()}
+
+    def test_the_migration_goes_back_and_forth_with_its_rows(self, sink):
+        claim = self.begun(sink, PLACE)[PLACE]
+        sink.write([batch(PLACE, claim, 0)])
+        call_command("migrate", "tkcons", "0001", database=self.alias, verbosity=0)
+        try:
+            assert not retention.is_partitioned(self.alias)
+            sink.write([batch(PLACE, claim._replace(next_offset=1), 1)])
+        finally:
+            call_command("migrate", "tkcons", database=self.alias, verbosity=0)
+        sink.write([batch(PLACE, claim._replace(next_offset=2), 2)])
+        assert self.stored() == [(0, 0), (0, 1), (0, 2)]
 
     def test_an_owner_that_hangs_in_its_transaction_is_put_out(self, sink, postgres, monkeypatch):
         monkeypatch.setattr(positions, "LOCK_TIMEOUT", 200)

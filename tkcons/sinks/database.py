@@ -12,13 +12,13 @@ from django.db import DatabaseError, IntegrityError, InterfaceError, connections
 from django.utils import timezone
 
 from tk.record import dump_headers
-from tkcons import positions
+from tkcons import positions, retention
 from tkcons.errors import SinkDamaged, SinkUnavailable
 from tkcons.models import Message
 from tkcons.sinks.base import Batch, Claim, Place, Sink
 
 COLUMNS = ("position_id", "offset", "timestamp", "timestamp_type", "key", "value", "headers", "stored_at")
-FORGET_SECONDS = 60.0  # how often events that are too old are forgotten
+KEEP_SECONDS = 60.0  # how often partitions are made and events that are too old are forgotten
 Row = tuple[int, int, int | None, int, bytes | None, bytes | None, str | None, datetime]
 
 
@@ -29,7 +29,7 @@ class DatabaseSink(Sink):
         super().__init__(group, **options)
         self.using = using or router.db_for_write(Message)
         self._keys: dict[Place, int] = {}
-        self._forgot_at = 0.0
+        self._kept_at = 0.0
 
     def claim(self, places: Iterable[Place]) -> dict[Place, Claim]:
         with _translated():
@@ -57,9 +57,10 @@ class DatabaseSink(Sink):
 
     def tick(self) -> None:
         now = time.monotonic()
-        if now - self._forgot_at > FORGET_SECONDS:
-            self._forgot_at = now
+        if now - self._kept_at > KEEP_SECONDS:
+            self._kept_at = now
             with contextlib.suppress(DatabaseError, InterfaceError):  # the next time does
+                retention.make_partitions(self.using)
                 positions.forget_events(self.group, self.using)
 
 
