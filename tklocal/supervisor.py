@@ -16,7 +16,7 @@ from tklocal.child import Child
 
 PAUSES = (0.5, 10.0)  # seconds before a restart: the first, the longest
 STABLE_SECONDS = 30.0  # a part that lived so long starts again with the shortest pause
-COLOURS = {"kafka": 36, "web": 33, "consumer": 35, "migrate": 34}  # ANSI: cyan, yellow, magenta, blue
+COLOURS = {"kafka": 36, "web": 33, "consumer": 35, "migrate": 34, "relay": 31}  # ANSI
 
 
 @dataclass

@@ -59,6 +59,7 @@ class Copy:
             assert self.ready, "\n".join(self.output)
 
     def spawn(self, command: list[str]) -> None:
+        self._close()
         self.output = []
         self.process = subprocess.Popen(
             command,
@@ -70,11 +71,23 @@ class Copy:
             text=True,
             start_new_session=True,
         )
-        threading.Thread(target=self._read, args=(self.process, self.output), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self.process, self.output), daemon=True)
+        self._reader.start()
+
+    def _close(self) -> None:
+        """Let the last process's pipes go."""
+        if self.process is not None:
+            assert self.process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+            self.process.wait(10)
+            self._reader.join(10)
 
     def _read(self, process: subprocess.Popen[str], output: list[str]) -> None:
-        with contextlib.suppress(ValueError):  # closed while reading
-            output.extend(line.rstrip("\n") for line in process.stdout or ())
+        assert process.stdout is not None
+        with process.stdout as stream:
+            for line in stream:  # one by one: others look meanwhile
+                output.append(line.rstrip())  # noqa: PERF401
 
     @property
     def ready(self) -> bool:
@@ -132,6 +145,7 @@ class Copy:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             psutil.wait_procs(family, 10)
+        self._close()
         self.http.close()
 
     def get(self, path: str, **headers: str) -> httpx.Response:

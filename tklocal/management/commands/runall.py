@@ -66,6 +66,7 @@ class Command(BaseCommand):
         if ending.asked:
             return
         supervisor.add(Part("consumer", manage("consume"), seconds=30))
+        supervisor.add(Part("relay", manage("relay"), seconds=30))
         web = [sys.executable, "-m", "granian", "--interface", "asgi", "--host", HOST, "--port", str(port)]
         supervisor.add(
             Part(
