@@ -149,8 +149,11 @@ class Assignment:
 
     # The work thread's side.
 
-    def take(self, seconds: float) -> list[Batch] | None:
-        """What waits, a batch a partition, marked as being written; [] when the time is over, None at the end."""
+    def take(self, seconds: float, *, alone: bool = False) -> list[Batch] | None:
+        """What waits, a batch a partition, marked as being written; [] when the time is over, None at the end.
+
+        alone: one partition's, each in its turn, so that between two of them others can be revoked, or all end.
+        """
         with self._change:
             self._change.wait_for(self._can_take, seconds)
             if self._ended:
@@ -160,13 +163,16 @@ class Assignment:
                 self._change.wait(min(rest, seconds))
                 return []
             batches = []
-            for held in self._held.values():
+            for name, held in list(self._held.items()):
                 if not held.in_hand:
                     held.in_hand = self._take_waiting(held)
                 if held.in_hand:
                     held.writing = True
                     last: Any = held.in_hand[-1]
                     batches.append(Batch(held.place, held.claim, held.in_hand, last.offset() + 1))
+                    if alone:
+                        self._held[name] = self._held.pop(name)  # to the end of the line
+                        break
             self._change.notify_all()  # there is room again
             return batches
 

@@ -32,7 +32,7 @@ class Worker(threading.Thread):
 
     def run(self) -> None:
         try:
-            while (batches := self._assignment.take(TICK_SECONDS)) is not None:
+            while (batches := self._assignment.take(TICK_SECONDS, alone=self._sink.alone)) is not None:
                 self._sink.tick()
                 if batches:
                     self._write(batches)
@@ -48,9 +48,8 @@ class Worker(threading.Thread):
         current, renewed = self._by_topic_id(batches)
         if renewed:
             self._assignment.refuse(renewed)
-        for part in [[batch] for batch in current] if self._sink.alone else [current]:
-            if part:
-                self._store(part)
+        if current:
+            self._store(current)
 
     def _store(self, batches: Sequence[Batch]) -> None:
         try:

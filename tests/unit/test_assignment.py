@@ -136,3 +136,16 @@ def test_runs_of_two_partitions_in_turns():
         assignment.hold(place, Claim(1, 0))
     assignment.add(messages(0, 0) + messages(1, 0) + messages(0, 1) + messages(1, 1))
     assert [offsets(batch) for batch in assignment.take(0)] == [[0, 1], [0, 1]]
+
+
+def test_alone_each_partition_has_its_turn():
+    assignment = holding(PLACE, OTHER)
+    assignment.add(messages(0, 0) + messages(1, 0))
+    (first,) = assignment.take(0, alone=True)
+    assignment.done([first])
+    assignment.add(messages(0, 1))
+    (second,) = assignment.take(0, alone=True)
+    assert (first.place, second.place) == (PLACE, OTHER)
+    assignment.drop([("t", 0)], 0)  # at once: it waits, and is not being written
+    assignment.done([second])
+    assert assignment.take(0, alone=True) == []
