@@ -1,6 +1,7 @@
 """Structured logs: the apps log through the standard library, structlog renders, on standard error."""
 
 import logging.config
+import warnings
 from collections.abc import Mapping
 
 import structlog
@@ -8,6 +9,8 @@ import structlog
 
 def configure(settings: Mapping[str, object]) -> None:
     """Set up logging from ``{"level": ..., "json": ...}``: JSON lines, or text for a terminal."""
+    # whitenoise answers ASGI requests by synchronous iterators; its files are small, and the warning is its business.
+    warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
