@@ -2,13 +2,14 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
@@ -467,6 +468,38 @@ def test_kill_9_loses_and_doubles_nothing(send, broker, make_topic):
     for position in Position.objects.all():
         stored = list(position.messages.order_by("pk").values_list("offset", flat=True))
         assert stored == list(range(sent[position.partition]))
+
+
+def test_a_process_that_was_thought_dead_comes_back_and_doubles_nothing(send, broker, topic):
+    send(topic, *range(100))
+    with consuming(broker, topic) as sleeper:
+        eventually(lambda: Message.objects.count() == 100, 40)
+        _stop_outside_a_transaction(sleeper)
+        send(topic, *range(100, 200))
+        with consuming(broker, topic) as heir:
+            eventually(lambda: Message.objects.count() == 200, 60)  # after the session timeout
+            sleeper.send_signal(signal.SIGCONT)
+            for first in range(200, 1_000, 100):
+                send(topic, *range(first, first + 100))
+                time.sleep(0.2)  # through the rebalance
+            eventually(lambda: Message.objects.count() == 1_000, 60)
+            assert sleeper.poll() is None
+            assert heir.poll() is None
+    assert list(Message.objects.order_by("pk").values_list("offset", flat=True)) == list(range(1_000))
+
+
+def _stop_outside_a_transaction(process: subprocess.Popen) -> None:
+    """SQLite's lock would be held for ever by a stopped process: this test is about what comes after."""
+    for _ in range(20):
+        process.send_signal(signal.SIGSTOP)
+        try:
+            with closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=0.3)) as database:
+                database.execute("BEGIN IMMEDIATE")
+                return
+        except sqlite3.OperationalError:
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.05)
+    pytest.fail("it is always in a transaction")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
