@@ -1,0 +1,86 @@
+"""The same answers from every server that the documentation names."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.acceptance.newcomer import free_port
+from tests.waiting import eventually
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+ROOT = Path(__file__).parents[2]
+PYTHON = sys.executable
+SERVERS = {
+    "granian": [PYTHON, "-m", "granian", "--interface", "asgi", "--port", "PORT", "tutorialkafka.asgi:application"],
+    "uvicorn": [PYTHON, "-m", "uvicorn", "--port", "PORT", "tutorialkafka.asgi:application"],
+    "gunicorn": [
+        PYTHON,
+        "-m",
+        "gunicorn",
+        "--bind",
+        "127.0.0.1:PORT",
+        "--threads",
+        "4",
+        "tutorialkafka.wsgi:application",
+    ],
+    "runserver": [PYTHON, "manage.py", "runserver", "--noreload", "PORT"],
+}
+
+
+@pytest.fixture(params=SERVERS)
+def site(request, broker, topic, tmp_path) -> Iterator[httpx.Client]:
+    port = free_port()
+    env = {
+        **os.environ,
+        "DATA": str(tmp_path),
+        "DJANGO_DEBUG": "1",
+        "KAFKA_BROKER_URL": broker,
+        "CONSUME_TOPIC": topic,
+        "DJANGO_SETTINGS_MODULE": "tests.settings_server",
+        "TUTORIALKAFKA_START": "start",
+    }
+    subprocess.run([PYTHON, "manage.py", "migrate", "-v0"], cwd=ROOT, env=env, check=True)
+    command = [part.replace("PORT", str(port)) for part in SERVERS[request.param]]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
+        try:
+            eventually(lambda: _answers(client), 30)
+            yield client
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(30) in {0, -signal.SIGTERM}, (tmp_path / "log").read_text()
+        finally:
+            server.kill()
+            server.wait()
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/healthz").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_from_a_request_to_the_file_and_the_store(site: httpx.Client):
+    assert site.get("/readyz").json() == {"kafka": "ok", "database": "ok"}
+    assert site.get("/tkprod?message=gr%C3%BC%C3%9Fe").text == "Produced message."
+    assert site.post("/tkprod/", content=b"x" * 1_000_000, headers={"content-type": "text/plain"}).status_code == 200
+    refused = site.get("/tkprod?message=%ff", headers={"accept": "application/json"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "bad_encoding")
+    assert site.get("/tkprod?message=a", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    assert site.put("/tkprod?message=a").headers["allow"] == "POST"
+    for _ in range(3):
+        assert site.get("/tkcons").text == "Started consumer"
+    eventually(lambda: site.get("/tkcons/read").text.count("<br>\n") == 2, 30)
+    eventually(lambda: site.get("/tkcons/read?format=jsonl").text.count("\n") == 2)
+    assert "grüße" in site.get("/tkcons/read", headers={"accept": "text/html"}).text
+    members = [group["members"] for group in site.get("/tkcons/status").json()["groups"]]
+    assert [len(each) for each in members] == [1, 1]
+    assert site.get("/assets/tkcons/style.css").headers["content-type"].startswith("text/css")

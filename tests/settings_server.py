@@ -1,0 +1,16 @@
+"""Settings of the web servers that tests start: both sinks, a topic from the environment."""
+
+import os
+
+from tutorialkafka.settings import *  # noqa: F403
+from tutorialkafka.settings import DATA
+
+TOPIC = os.environ.get("CONSUME_TOPIC", "none")
+TK = {"TOPIC": TOPIC}
+TKCONS = {
+    "SINKS": {
+        "database": {"class": "tkcons.sinks.DatabaseSink", "topics": [TOPIC]},
+        "file": {"class": "tkcons.sinks.TextFileSink", "topics": [TOPIC], "path": DATA / "consumed_messages.txt"},
+    },
+    "HEARTBEAT_SECONDS": 0.3,
+}
