@@ -107,7 +107,7 @@ def _warn_in_transaction() -> None:
     if site not in _warned:
         _warned.add(site)
         warnings.warn(
-            "produce() inside a database transaction sends even if the transaction rolls back.",
+            "produce() inside a database transaction sends even if that rolls back; publish() sends if it commits.",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -135,9 +135,7 @@ class QueueFull(NotSent):
 
 
 class OutcomeUnknown(TkError):
-    """The broker did not acknowledge in time: the message may or may not be there.
-
-    Send it again with the same Idempotency-Key to be sure that it is stored once."""
+    """The broker did not acknowledge in time: the message may or may not be there; sending it again may double it."""
 
     code = "outcome_unknown"
     status = 504

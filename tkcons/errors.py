@@ -63,10 +63,3 @@ class UnknownGroup(TkconsError):
 
     code = "unknown_group"
     status = 404
-
-
-class GroupRunning(TkconsError):
-    """The group is running: stop it first."""
-
-    code = "group_running"
-    status = 409

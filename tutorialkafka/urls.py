@@ -7,7 +7,6 @@ urlpatterns = [
     path("", include("tk.urls")),
     path("", include("tkcons.urls")),
     path("admin/", admin.site.urls),
-    path("i18n/", include("django.conf.urls.i18n")),
     re_path(r"^healthz/?$", health.alive, name="healthz"),
     re_path(r"^readyz/?$", health.ready, name="readyz"),
     re_path(r"^metrics/?$", health.metrics, name="metrics"),
