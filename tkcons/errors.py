@@ -53,13 +53,20 @@ class SinkLocked(TkconsError):
 
 
 class OffsetLost(TkconsError):
-    """Kafka no longer has the offset at the stored position: messages expired unread. Seek to go on."""
+    """Kafka no longer has the offset at the stored position: messages expired unread. `manage.py group skip` goes on."""
 
     code = "offset_lost"
 
 
 class UnknownGroup(TkconsError):
-    """There is no such group: see the sinks in TKCONS and the handlers."""
+    """There is no such group: see the sinks in TKCONS."""
 
     code = "unknown_group"
     status = 404
+
+
+class GroupRunning(TkconsError):
+    """The group is running: stop it first."""
+
+    code = "group_running"
+    status = 409

@@ -10,12 +10,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from io import StringIO
 from pathlib import Path
 
 import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
+from django.core.management import CommandError, call_command
 from django.db import connection
 
 from tests.waiting import eventually
@@ -236,6 +238,32 @@ def test_a_sink_that_is_away_at_the_assignment_is_waited_for(send, topic, group)
     with running(Spec(group, (topic,), Late)):
         eventually(lambda: len(values(group)) == 5)
     assert values(group) == numbers(5)
+
+
+@pytest.mark.parametrize("kind", ["database", "file"])
+def test_a_person_can_go_on_past_what_expired(send, kafka_admin, topic, group, settings, tmp_path, kind):
+    sinks = {
+        "database": {"class": "tkcons.sinks.DatabaseSink"},
+        "file": {"class": "tkcons.sinks.JsonLinesSink", "path": tmp_path / "lines.jsonl"},
+    }
+    settings.TKCONS = {**QUICK, "SINKS": {"x": {**sinks[kind], "topics": [topic], "group": group}}}
+
+    def stored() -> int:
+        path = tmp_path / "lines.jsonl"
+        return len(values(group)) if kind == "database" else path.read_text().count("\n") if path.exists() else 0
+
+    send(topic, *range(10))
+    with running(groups.spec(group)):
+        eventually(lambda: stored() == 10)
+        with pytest.raises(CommandError, match="stop it first"):
+            call_command("group", "skip", group)
+    send(topic, *range(10, 20))
+    kafka_admin.delete_records([TopicPartition(topic, 0, 15)])[TopicPartition(topic, 0)].result(10)
+    out = StringIO()
+    call_command("group", "skip", group, stdout=out)
+    assert out.getvalue() == f"{group}: {topic}[0]: offsets 10 to 14 were lost, goes on at 15\n"
+    with running(groups.spec(group)):
+        eventually(lambda: stored() == 15)
 
 
 def test_a_megabyte_a_tombstone_and_bytes(broker, topic, group):

@@ -3,21 +3,26 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from confluent_kafka import KafkaException
 from django.core.management.base import BaseCommand, CommandError
 
 from tk.access import CODE
-from tkcons import groups
-from tkcons.errors import UnknownGroup
+from tk.errors import TkError
+from tkcons import expired, groups
+from tkcons.errors import TkconsError
 from tkcons.models import Group
 
 STATES = {"start": Group.State.RUNNING, "pause": Group.State.PAUSED, "stop": Group.State.STOPPED}
 
 
 class Command(BaseCommand):
-    help = "Shows groups (status), or sets the state that every process which runs them obeys (start, pause, stop)."
+    help = (
+        "Shows groups (status), sets the state that every process which runs them obeys (start, pause, stop), or moves "
+        "stopped groups past messages that Kafka deleted before they were stored (skip)."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("action", choices=("status", *STATES))
+        parser.add_argument("action", choices=("status", *STATES, "skip"))
         parser.add_argument("groups", nargs="*", metavar="GROUP", help="a group's name; default: all")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -25,12 +30,22 @@ class Command(BaseCommand):
         try:
             if options["action"] == "status":
                 self._status(names)
+            elif options["action"] == "skip":
+                self._skip(names)
             else:
                 state = STATES[options["action"]]
                 for name in groups.want(state, CODE, names):
                     self.stdout.write(f"{name}: wanted {state.value}")
-        except UnknownGroup as error:
+        except (TkError, TkconsError, KafkaException) as error:
             raise CommandError(str(error)) from error
+
+    def _skip(self, names: list[str] | None) -> None:
+        if names is None:
+            raise CommandError("Name the groups that shall go on past what they have lost.")
+        for name in names:
+            for place, (first, end) in expired.skip(name, CODE).items():
+                where = f"{place.topic}[{place.partition}]"
+                self.stdout.write(f"{name}: {where}: offsets {first} to {end - 1} were lost, goes on at {end}")
 
     def _status(self, names: list[str] | None) -> None:
         for name in names or []:

@@ -1,0 +1,93 @@
+"""`manage.py audit` on the real broker: silent about what is right, and finds each thing that is not."""
+
+import io
+import uuid
+
+import pytest
+from confluent_kafka import Producer, TopicPartition
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from tk import topics
+from tkcons.models import Gap, Message, Position
+
+pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def position(broker, topic, kafka_admin) -> Position:
+    """Ten messages, an aborted transaction, ten more; all that is served is stored."""
+    producer = Producer({"bootstrap.servers": broker, "transactional.id": uuid.uuid4().hex})
+    producer.init_transactions(10)
+    for commit in (True, False, True):
+        producer.begin_transaction()
+        for number in range(10):
+            producer.produce(topic, str(number).encode())
+        producer.flush(10)
+        (producer.commit_transaction if commit else producer.abort_transaction)(10)
+    producer.close()
+    # 0-9 and a marker, 11-20 aborted and a marker, 22-31 and a marker.
+    row = Position.objects.create(
+        group="audited", topic=topic, topic_id=topics.get(topic).id, partition=0, start_offset=0, next_offset=32
+    )
+    Message.objects.bulk_create(
+        Message(position=row, offset=offset, stored_at=timezone.now()) for offset in (*range(10), *range(22, 32))
+    )
+    return row
+
+
+def audit(topic: str) -> str:
+    out = io.StringIO()
+    try:
+        call_command("audit", topic, stdout=out, no_color=True)
+    except CommandError as error:
+        return f"{out.getvalue()}CommandError: {error}"
+    return out.getvalue()
+
+
+def test_what_is_right_is_right(position):
+    said = audit(position.topic)
+    assert "stored 20, missing 0, duplicate 0, expired unread 0, accounted 0, unserved 12" in said
+    assert "CommandError" not in said
+
+
+def test_a_deleted_row_is_missing(position):
+    Message.objects.filter(offset=25).delete()
+    said = audit(position.topic)
+    assert "stored 19, missing 1," in said
+    assert "missing: 25" in said
+    assert "CommandError" in said
+
+
+def test_a_recorded_gap_is_accounted_for(position):
+    Message.objects.filter(offset__lt=5).delete()
+    Gap.objects.create(position=position, first_offset=0, end_offset=5, reason=Gap.Reason.PRUNED)
+    said = audit(position.topic)
+    assert "stored 15, missing 0, duplicate 0, expired unread 0, accounted 5," in said
+    assert "CommandError" not in said
+
+
+def test_what_the_group_has_not_come_to_is_not_missing(position):
+    Message.objects.filter(offset__gte=25).delete()
+    Position.objects.update(next_offset=25)
+    assert "CommandError" not in audit(position.topic)
+
+
+def test_messages_that_expired_unread_are_told(position, kafka_admin):
+    Message.objects.filter(offset__gte=5).delete()
+    Position.objects.update(next_offset=5)
+    kafka_admin.delete_records([TopicPartition(position.topic, 0, 8)])[TopicPartition(position.topic, 0, 8)].result(10)
+    said = audit(position.topic)
+    assert "stored 5, missing 0, duplicate 0, expired unread 3," in said
+    assert "CommandError" in said
+
+
+def test_a_topic_that_is_gone_is_told(position):
+    Position.objects.update(topic_id="another")
+    said = audit(position.topic)
+    assert "made again" in said
+    assert "CommandError" not in said
+
+
+def test_nothing_to_compare_is_no_success(broker):
+    assert "CommandError: No group" in audit("no-such-topic")

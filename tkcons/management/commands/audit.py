@@ -1,0 +1,58 @@
+"""Prove that nothing was lost and nothing stored twice."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections, router
+
+from tk.errors import TkError
+from tkcons.audit import Report, audit
+from tkcons.errors import TkconsError
+from tkcons.models import Message
+
+
+class Command(BaseCommand):
+    help = (
+        "Compares what Kafka serves with what the database sinks have stored, offset by offset, partition by partition, "
+        "up to each group's position. Exit code 1 when a message is missing, stored twice, or expired unread. Groups may "
+        "run meanwhile; prunemessages may not."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("topic", nargs="?", help="default: all")
+        parser.add_argument("--database", help="the database alias (default: where messages are written)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        using = options["database"] or router.db_for_write(Message)
+        if using not in connections:
+            raise CommandError(f"There is no database {using!r}.")
+        reports = []
+        try:
+            for report in audit(using, options["topic"]):
+                reports.append(report)
+                self._tell(report)
+        except (TkError, TkconsError) as error:
+            raise CommandError(str(error)) from error
+        if not reports:
+            raise CommandError("No group has a position there: nothing was compared.")
+        bad = sum(not report.good for report in reports)
+        if bad:
+            raise CommandError(f"{bad} of {len(reports)} partitions are not as Kafka has them.")
+        self.stdout.write(f"{len(reports)} partitions: nothing missing, nothing twice.")
+
+    def _tell(self, report: Report) -> None:
+        position = report.position
+        where = (
+            f"{position.group} {position.topic}[{position.partition}] {position.start_offset}-{position.next_offset}"
+        )
+        line = (
+            f"{where}: stored {report.stored}, missing {report.missing}, duplicate {report.duplicate}, "
+            f"expired unread {report.expired_unread}, accounted {report.accounted}, unserved {report.unserved}"
+        )
+        for what, named in (("missing", report.missing_offsets), ("twice", report.duplicate_offsets)):
+            if named:
+                line += f"; {what}: {', '.join(map(str, named))}"
+        if report.gone:
+            line += "; the topic was deleted or made again: nothing to compare with"
+        self.stdout.write(line if report.good else self.style.ERROR(line))
