@@ -126,6 +126,12 @@ class Assignment:
         with self._change:
             return self._change.wait_for(lambda: not self._records and not self._any_in_hand(), seconds)
 
+    def take_stale(self) -> set[Name]:
+        """Partitions to be claimed anew, since the last call."""
+        with self._change:
+            stale, self.stale = self.stale, set()
+            return stale
+
     def take_moved(self) -> dict[Name, int]:
         """Positions that have moved since the last call."""
         with self._change:

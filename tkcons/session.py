@@ -86,21 +86,20 @@ class Session:
                 if (state == Group.State.PAUSED) != self._paused:
                     self._paused = not self._paused
                     self._hold_back(on=self._paused)
-                self._step()
+                self._step(wanted)
         finally:
             self._close()
         if self.worker.failure is not None:
             raise SinkUnavailable(f"Storing ended: {self.worker.failure}") from self.worker.failure
 
-    def _step(self) -> None:
+    def _step(self, wanted: Callable[[], str]) -> None:
         if not self.worker.is_alive():
             raise SinkUnavailable(f"Storing ended: {self.worker.failure}") from self.worker.failure
         if self.assignment.full and not self.assignment.wait_for_room(HOLD_BACK_SECONDS):
-            self._poll_while_full()
+            self._poll_while_full(wanted)
         self._receive(self._consumer.consume(settings.BATCH, settings.BATCH_MS / 1000))
-        self._unclaimed |= self.assignment.stale
-        if self.assignment.stale:
-            self.assignment.stale.clear()
+        if stale := self.assignment.take_stale():
+            self._unclaimed |= stale
             self._try_claims_at = time.monotonic() + RECLAIM_SECONDS
         if self._unclaimed and time.monotonic() >= self._try_claims_at:
             self._claim_again()
@@ -110,10 +109,10 @@ class Session:
             self._commit()
             self._look_at_ends()
 
-    def _poll_while_full(self) -> None:
+    def _poll_while_full(self, wanted: Callable[[], str]) -> None:
         """A slow sink: keep the membership alive without taking more in. Pausing drops what librdkafka has fetched."""
         self._hold_back(on=True)
-        while self.assignment.full and self.worker.is_alive():
+        while self.assignment.full and self.worker.is_alive() and wanted() != Group.State.STOPPED:
             self._receive(self._consumer.consume(1, POLL_SECONDS))
         self._hold_back(on=self._paused)
 

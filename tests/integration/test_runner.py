@@ -364,6 +364,21 @@ def test_a_sink_that_fails_is_tried_again_and_nothing_is_lost(send, topic, group
         eventually(lambda: values(group) == numbers(5))
 
 
+def test_a_group_stops_though_its_sink_is_down_and_much_waits(send, topic, group, settings, monkeypatch):
+    settings.TKCONS = {**QUICK, "BATCH": 2, "STOP_SECONDS": 2.0}
+
+    def write(self, batches):
+        raise SinkUnavailable("down")
+
+    monkeypatch.setattr(DatabaseSink, "write", write)
+    send(topic, *range(20))
+    with running(database(group, topic)) as runner:
+        eventually(lambda: runner._session is not None and runner._session.assignment.full)
+        time.sleep(2.5)  # past HOLD_BACK_SECONDS: the partitions are paused
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+
+
 def test_a_sink_that_breaks_is_opened_anew(send, topic, group, monkeypatch):
     real, failures = DatabaseSink.write, iter(range(1))
 
