@@ -6,6 +6,7 @@ import uuid
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from tk import topics
@@ -56,6 +57,25 @@ def test_a_deleted_row_is_missing(position):
     said = audit(position.topic)
     assert "stored 19, missing 1," in said
     assert "missing: 25" in said
+    assert "CommandError" in said
+
+
+def test_a_doubled_row_is_found(position):
+    options = Message._meta
+    (unique,) = options.constraints
+    options.constraints = []  # as in a partitioned table, which cannot keep it
+    with connection.schema_editor() as editor:
+        editor.remove_constraint(Message, unique)
+    try:
+        Message.objects.create(position=position, offset=25, stored_at=timezone.now())
+        said = audit(position.topic)
+    finally:
+        Message.objects.all().delete()
+        options.constraints = [unique]
+        with connection.schema_editor() as editor:
+            editor.add_constraint(Message, unique)
+    assert "stored 20, missing 0, duplicate 1," in said
+    assert "twice: 25" in said
     assert "CommandError" in said
 
 
