@@ -86,7 +86,7 @@ class Cluster:
         path = self.data / "cluster-id"
         if not path.exists():
             self.data.mkdir(parents=True, exist_ok=True)
-            _write(path, urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
+            _write(path, _new_id())
         return path.read_text()
 
     def start(self, timeout: float = 60, progress: artifacts.Progress = lambda done, total: None) -> None:
@@ -315,6 +315,13 @@ def cluster_id_at(bootstrap: str, seconds: float = 5) -> str | None:
         return str(admin.describe_cluster(request_timeout=seconds).result().cluster_id)
     except KafkaException:
         return None
+
+
+def _new_id() -> str:
+    """A cluster id as Kafka makes them; never with a hyphen in front, which its tools would take for an option."""
+    while (made := urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return made
 
 
 def _write(path: Path, text: str) -> None:

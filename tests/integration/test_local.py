@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import psutil
@@ -113,6 +114,12 @@ def test_topics_and_messages_outlive_a_restart(tmp_path):
         admin = AdminClient({"bootstrap.servers": bootstrap})
         assert "sample-topic" in admin.list_topics(timeout=10).topics
         admin.delete_topics(["sample-topic"])["sample-topic"].result(10)  # topics are deletable
+
+
+def test_a_cluster_id_is_no_option_of_kafkas_tools(tmp_path, monkeypatch):
+    made = iter([uuid.UUID(bytes=b"\xfb" * 16), uuid.UUID(bytes=b"\x01" * 16)])
+    monkeypatch.setattr(uuid, "uuid4", lambda: next(made))
+    assert Cluster(tmp_path).cluster_id == "AQEBAQEBAQEBAQEBAQEBAQ"
 
 
 def test_a_taken_port_is_told(tmp_path):
