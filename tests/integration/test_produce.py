@@ -218,6 +218,7 @@ def test_a_full_queue_answers_at_once(settings, tmp_path):
     with Cluster(tmp_path, port=0) as cluster:
         settings.KAFKA_BROKER_URL = cluster.bootstrap
         tk.produce("sample-topic", "first")
+        eventually(lambda: len(producer.current()) == 0)  # its acknowledgement has left the queue, too
         cluster.pause()
         outcomes = []
         began = time.monotonic()
