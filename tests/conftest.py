@@ -3,12 +3,19 @@
 import uuid
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, NewTopic
 from pytest_django import Settings
 
+from tests.waiting import eventually
 from tklocal.kafka import Cluster
 from tklocal.postgres import Postgres
+
+# In a fresh clone hypothesis makes its table of characters at the first draw, which takes a second.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
@@ -41,11 +48,19 @@ def make_topic(kafka_admin: AdminClient) -> Iterator[Callable[..., str]]:
         new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=options)
         kafka_admin.create_topics([new])[name].result(timeout=10)
         made.append(name)
+        eventually(lambda: _is_known(kafka_admin, name))  # the controller answers before the broker knows
         return name
 
     yield make
     if made:
         kafka_admin.delete_topics(made)
+
+
+def _is_known(admin: AdminClient, name: str) -> bool:
+    try:
+        return bool(admin.describe_topics(TopicCollection([name]))[name].result(timeout=10))
+    except KafkaException:
+        return False
 
 
 @pytest.fixture

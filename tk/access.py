@@ -117,7 +117,10 @@ def refuse_cross_site(request: HttpRequest) -> None:
 
 
 def _own(request: HttpRequest, origin: str) -> bool:
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # no URL
+        return False
     return parts.scheme == request.scheme and parts.netloc == request.get_host()
 
 

@@ -19,6 +19,7 @@ from tk.conf import settings
 from tk.errors import (
     BrokerRefused,
     InvalidPartition,
+    InvalidTimestamp,
     NotSent,
     OutcomeUnknown,
     QueueFull,
@@ -37,14 +38,16 @@ Done = Callable[[Receipt | TkError], None]
 
 # Errors after which the broker certainly does not have the record: found out before anything was sent.
 _NOT_SENT = {KafkaError._UNKNOWN_PARTITION}
-# Errors after which it may have it. A purge is among them: a record that waits in the queue may have been tried before.
-_UNKNOWN = {
-    KafkaError._MSG_TIMED_OUT,
-    KafkaError._PURGE_QUEUE,
-    KafkaError._PURGE_INFLIGHT,
-    KafkaError._TRANSPORT,
-    KafkaError.REQUEST_TIMED_OUT,
-    KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+# Errors by which the broker says no to this very record, before it appends it.
+_REFUSED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.INVALID_MSG,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_REQUIRED_ACKS,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.TOPIC_EXCEPTION,
 }
 
 
@@ -116,7 +119,10 @@ class Producer:
 
     def _poll(self) -> None:
         while not self._ending.is_set():
-            self._client.poll(POLL_SECONDS)
+            try:
+                self._client.poll(POLL_SECONDS)
+            except Exception:  # of a callback, as when its event loop has closed: the other records want their answers
+                logger.exception("an acknowledgement's callback failed", extra={"action": "produce"})
 
     def _on_error(self, error: KafkaError) -> None:
         # The next request asks the cluster before it hands a record over, and hears at once that it is down.
@@ -139,16 +145,22 @@ def _receipt(message: Message) -> Receipt:
 def _failure(error: KafkaError, record: Record) -> TkError:
     """librdkafka's error as ours: what is known of the record's fate."""
     code = error.code()
-    if code in _UNKNOWN:
-        return OutcomeUnknown()
     if code in _NOT_SENT:
         return NotSent()
     if code == KafkaError.MSG_SIZE_TOO_LARGE:
         return TooLarge("The broker takes no message of this size: see message.max.bytes.")
+    if code == KafkaError.INVALID_TIMESTAMP:
+        return InvalidTimestamp(
+            "The broker refused the timestamp: see message.timestamp.before.max.ms and after.max.ms."
+        )
     if code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}:
         topics.metadata.forget()
         return UnknownTopic(f"The broker has no topic {record.topic!r}: create it first.")
-    return BrokerRefused(f"The broker refused the message: {error.str()}")
+    if code in _REFUSED:
+        return BrokerRefused(f"The broker refused the message: {error.str()}")
+    # Timed out, purged, a broken connection, a lost sequence number: it may have been appended before. A purge is among
+    # them, for a record that waits in the queue may have been tried.
+    return OutcomeUnknown()
 
 
 _lock = threading.Lock()

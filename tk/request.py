@@ -47,7 +47,10 @@ def read(query: bytes, content_type: str, content_encoding: str, body: Callable[
     fields = _pairs(query)
     if content_encoding.strip().lower() not in {"", "identity"}:
         raise UnsupportedMedia(f"The content encoding {content_encoding!r} is not taken: send the body as it is.")
-    kind, parameters = parse_header_parameters(content_type)
+    try:
+        kind, parameters = parse_header_parameters(content_type)
+    except (ValueError, LookupError) as error:
+        raise UnsupportedMedia("The Content-Type cannot be read.") from error
     if parameters.get("charset", "utf-8").strip("\"'").lower() not in {"utf-8", "utf8", "us-ascii"}:
         raise UnsupportedMedia("Text is taken in UTF-8 alone.")
     if kind in RAW:

@@ -111,4 +111,10 @@ def _on_setting(setting: str, **kwargs: object) -> None:
         metadata.reset()
 
 
+def _after_fork() -> None:
+    # Another thread of the parent may have held the lock.
+    metadata._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 setting_changed.connect(_on_setting, dispatch_uid="tk.topics")

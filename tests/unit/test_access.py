@@ -136,3 +136,9 @@ def test_a_revocation_takes_effect_within_token_seconds(settings):
     Token.objects.update(revoked_at=timezone.now())
     with pytest.raises(Unauthenticated):
         access.identify(bearer(text))
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://a]b"])
+def test_an_origin_that_is_no_url_is_another_site(rf, origin):
+    with pytest.raises(CrossSite):
+        access.identify(rf.post("/tkprod", headers={"origin": origin}))

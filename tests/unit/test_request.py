@@ -142,3 +142,9 @@ def test_no_json_crashes_the_parser(fields: dict[str, object]):
         check(read(b"", JSON, "", lambda: body))
     except errors.TkError as error:
         assert 400 <= error.status < 500
+
+
+@pytest.mark.parametrize("kind", ["text/plain; charset*=xyz''%41", "text/plain; charset*=\0''%41"])
+def test_a_content_type_that_cannot_be_read(kind):
+    with pytest.raises(errors.UnsupportedMedia):
+        read(b"", kind, "", lambda: b"hello")
