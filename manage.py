@@ -12,7 +12,7 @@ def main() -> None:
     os.environ.setdefault("TUTORIALKAFKA_CHECKOUT", "1")
     if sys.argv[1:2] == ["runserver"]:
         os.environ.setdefault("DJANGO_DEBUG", "1")
-        # One start of the server: the autoreloader's children and their reloads inherit it (see tkcons.start).
+        # One start of the server: the autoreloader's children and their reloads inherit it (see tkcons.server).
         os.environ.setdefault("TUTORIALKAFKA_START", uuid.uuid4().hex)
     from django.core.management import execute_from_command_line
 

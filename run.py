@@ -62,7 +62,7 @@ def install(lock):
     for stamp in (lock, "dev"):
         try:
             with open(os.path.join(VENV, "installed-" + stamp)) as file:
-                if file.read() == digest(stamp):
+                if file.read() == digest(stamp) and works([PYTHON, "-m", "pip"]):
                     return
         except IOError:
             pass

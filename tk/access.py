@@ -50,6 +50,10 @@ class Caller(msgspec.Struct, frozen=True):
             return self.scopes is not None
         return bool(self.user.is_active and self.user.has_perm(permission))
 
+    def sees(self, topic: str) -> bool:
+        """Whether the topic is among those that the token names; a caller without such a list sees every topic."""
+        return not self.topics or any(fnmatchcase(topic, pattern) for pattern in self.topics)
+
 
 CODE = Caller("django", everything=True)  # the project's own code and command line
 
@@ -68,9 +72,7 @@ def _allowed(caller: Caller, topic: str) -> bool:
     patterns = settings.TOPICS
     if patterns is None:
         patterns = ["[!_]*"] if django_settings.DEBUG else [settings.TOPIC]
-    return any(fnmatchcase(topic, p) for p in patterns) and (
-        not caller.topics or any(fnmatchcase(topic, p) for p in caller.topics)
-    )
+    return any(fnmatchcase(topic, p) for p in patterns) and caller.sees(topic)
 
 
 def identify(request: HttpRequest) -> Caller:

@@ -59,7 +59,7 @@ class Children:
             lived = now - child.started
             child.failures = 0 if lived > STABLE_SECONDS else child.failures + 1
             first, longest = settings.RETRY_SECONDS
-            child.start_at = now + min(longest, first * 2 ** max(0, child.failures - 1))
+            child.start_at = now + min(longest, first * 2 ** min(max(0, child.failures - 1), 10))
             logger.warning(
                 "child died", extra={"action": "supervise", "pid": child.process.pid, "code": child.process.returncode}
             )

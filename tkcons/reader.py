@@ -7,13 +7,15 @@ from typing import Any
 import msgspec
 from django.db import router
 from django.db.models import QuerySet
+from django.db.models.functions import Length
 
 from tk.access import Caller, require
 from tk.record import load_headers, text_or_base64
-from tkcons.models import Message
+from tkcons.models import Message, Position
 
 VIEW = "tkcons.view_payload"
 PAGE = 1_000  # rows of one query in a stream
+PAGE_BYTES = 4_194_304  # of values in one chunk: a message of 1 MiB of control characters is six times as long in JSON
 
 _encoder = msgspec.json.Encoder()
 
@@ -43,19 +45,37 @@ def as_dict(message: Message) -> dict[str, Any]:
 
 
 def json_lines(caller: Caller) -> Iterator[bytes]:
-    """All stored messages in the order of storing, a JSON object a line, a page of lines a chunk.
+    """All messages stored by now that the caller may read, in the order of storing, a JSON object a line.
 
+    A chunk holds at most PAGE messages and, but for a single longer one, PAGE_BYTES of values.
     Raises Unauthenticated or Forbidden before the first chunk.
     """
     require(caller, VIEW)
+    rows = _visible(caller).order_by("pk")
 
     def chunks() -> Iterator[bytes]:
+        newest = rows.values_list("pk", flat=True).last() or 0
         last = 0
-        while page := list(_messages().filter(pk__gt=last).order_by("pk")[:PAGE]):
-            last = page[-1].pk
-            yield b"".join(_encoder.encode(as_dict(message)) + b"\n" for message in page)
+        while sizes := list(rows.filter(pk__gt=last, pk__lte=newest).values_list("pk", Length("value"))[:PAGE]):
+            for end in _ends(sizes):
+                part = rows.filter(pk__gt=last, pk__lte=end)
+                yield b"".join(_encoder.encode(as_dict(message)) + b"\n" for message in part)
+                last = end
 
     return chunks()
+
+
+def _ends(sizes: list[tuple[int, int | None]]) -> Iterator[int]:
+    """The last key of each run of rows whose values are together at most PAGE_BYTES long."""
+    total, previous = 0, None
+    for pk, size in sizes:
+        total += size or 0
+        if previous is not None and total > PAGE_BYTES:
+            yield previous
+            total = size or 0
+        previous = pk
+    if previous is not None:
+        yield previous
 
 
 def latest(caller: Caller, count: int, before: int | None = None) -> list[dict[str, Any]]:
@@ -64,7 +84,7 @@ def latest(caller: Caller, count: int, before: int | None = None) -> list[dict[s
     Raises Unauthenticated or Forbidden.
     """
     require(caller, VIEW)
-    rows = _messages().order_by("-pk")
+    rows = _visible(caller).order_by("-pk")
     if before is not None:
         rows = rows.filter(pk__lt=before)
     return [_for_page(message) for message in rows[:count]]
@@ -89,3 +109,11 @@ def _bytes(data: Any) -> bytes | None:
 
 def _messages() -> QuerySet[Message]:
     return Message.objects.using(router.db_for_write(Message)).select_related("position")
+
+
+def _visible(caller: Caller) -> QuerySet[Message]:
+    """The messages of the topics that the caller's token names; all of them where it names none."""
+    if not caller.topics:
+        return _messages()
+    positions = Position.objects.using(router.db_for_write(Position)).values_list("pk", "topic")
+    return _messages().filter(position_id__in=[pk for pk, topic in positions if caller.sees(topic)])

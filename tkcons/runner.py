@@ -70,7 +70,7 @@ class Runner:
 
     def _rest(self, error: Exception, failures: int) -> None:
         first, longest = settings.RETRY_SECONDS
-        pause = min(longest, first * 2 ** (failures - 1))
+        pause = min(longest, first * 2 ** min(failures - 1, 10))
         self.state = "waiting" if isinstance(error, SinkLocked) else "failed"
         if str(error) != self.error or not isinstance(error, SinkLocked):  # a standby is told once
             logger.warning(

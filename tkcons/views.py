@@ -14,7 +14,7 @@ from django.utils.cache import patch_vary_headers
 from django.views.decorators.csrf import csrf_exempt
 
 from tk import access
-from tk.errors import GetRefused, TkError
+from tk.errors import Forbidden, GetRefused, TkError
 from tk.views import refusal
 from tkcons import groups, reader, web
 from tkcons.conf import settings
@@ -105,7 +105,7 @@ def read(request: HttpRequest, caller: access.Caller) -> HttpResponseBase:
         return stream(request, reader.json_lines(caller), "application/x-ndjson")
     if _asks_for(request, "text/html"):
         return _page(request, caller)
-    path = text_file()
+    path = text_file(caller)
     if path is None:
         return HttpResponse("There is no text file here: ask with ?format=jsonl.\n", content_type=TEXT, status=404)
     return stream(request, _pieces(path), TEXT)
@@ -119,11 +119,13 @@ def _page(request: HttpRequest, caller: access.Caller) -> HttpResponseBase:
     return render(request, "tkcons/read.html", context)
 
 
-def text_file() -> Path | None:
-    """The text sink's file, if there is such a sink."""
+def text_file(caller: access.Caller) -> Path | None:
+    """The text sink's file, if there is such a sink. Raises Forbidden if it holds a topic that the caller may not read."""
     for spec in groups.specs().values():
         sink = spec.sink()
         if isinstance(sink, TextFileSink):
+            if not all(caller.sees(topic) for topic in spec.topics):
+                raise Forbidden("The text file holds topics that the token does not name: ask with ?format=jsonl.")
             return sink.path
     return None
 

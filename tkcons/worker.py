@@ -70,7 +70,7 @@ class Worker(threading.Thread):
 
     def _fail(self, batches: Sequence[Batch], error: SinkUnavailable) -> None:
         first, longest = settings.RETRY_SECONDS
-        pause = min(longest, first * 2**self._failures)
+        pause = min(longest, first * 2 ** min(self._failures, 10))
         self._failures += 1
         self.error = str(error)
         logger.warning(

@@ -4,6 +4,7 @@ Written here because the process managers at hand either restart nothing (honcho
 (supervisor, circus); this needs restarts with growing pauses, an order, and no process left behind.
 """
 
+import contextlib
 import signal
 import sys
 import threading
@@ -52,7 +53,7 @@ class Supervisor:
         label = f"{name:>8} |"
         if self._output.isatty():
             label = f"\033[{colour}m{label}\033[0m"
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):  # the terminal was closed: the parts still end in order
             for line in text.splitlines():
                 self._output.write(f"{label} {line}\n")
             self._output.flush()
@@ -98,7 +99,7 @@ class Supervisor:
         part.child = None
         part.failures = 1 if now - part.started > STABLE_SECONDS else part.failures + 1
         first, longest = PAUSES
-        pause = min(longest, first * 2 ** (part.failures - 1))
+        pause = min(longest, first * 2 ** min(part.failures - 1, 10))
         part.start_at = now + pause
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         self.say(f"ended by {how}; starts again in {pause:g} s", part.name)

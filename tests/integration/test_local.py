@@ -1,5 +1,6 @@
 """Apache Kafka and PostgreSQL on this machine: fetched whole, started, killed, never left behind."""
 
+import io
 import itertools
 import os
 import shutil
@@ -261,6 +262,29 @@ def test_parts_end_in_the_reverse_order(tmp_path):
         eventually(lambda: (tmp_path / "out").read_text().count("ready") == 2)
         supervisor.stop()
     assert ended.read_text() == "ba"
+
+
+def test_a_closed_terminal_does_not_keep_parts_from_their_end(tmp_path):
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    supervisor = Supervisor(Closed())
+    for name in "ab":
+        supervisor.add(Part(name, [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]))
+    family = [psutil.Process(part.child.pid) for part in supervisor.parts]
+    supervisor.stop()
+    assert psutil.wait_procs(family, 5)[1] == []
+
+
+def test_a_part_that_dies_for_hours_is_still_started(tmp_path):
+    with (tmp_path / "out").open("w") as output:
+        supervisor = Supervisor(output)
+        supervisor.add(Part("part", [sys.executable, "-c", "raise SystemExit(1)"], failures=5_000))
+        eventually(lambda: not supervisor.parts[0].child.alive)
+        supervisor.look()
+        assert 0 < supervisor.parts[0].start_at - time.monotonic() <= 10
+        supervisor.stop()
 
 
 # PostgreSQL.

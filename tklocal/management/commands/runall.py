@@ -120,6 +120,8 @@ Ctrl-C ends it; topics and messages are kept in {paths.folder(None, "")}."""
 def _check_free(port: int) -> None:
     try:
         socket.create_server((HOST, port)).close()
+    except OverflowError:
+        raise StartFailed(f"There is no port {port}: choose one from 1024 to 65535.") from None
     except OSError as error:
         raise PortTaken(
             f"Port {port} is taken by another program. Stop it, or choose another port: make run PORT={port + 100}"
