@@ -36,13 +36,17 @@ librdkafka = logging.getLogger("librdkafka")
 librdkafka.addFilter(_Once())
 
 
-def client_config(options: Mapping[str, object] | None = None) -> dict[str, Any]:
-    """librdkafka's options for a client: the broker's address, the project's KAFKA_CLIENT, and `options` over both."""
+def client_config(
+    options: Mapping[str, object] | None = None, defaults: Mapping[str, object] | None = None
+) -> dict[str, Any]:
+    """librdkafka's options for a client: the broker's address, `defaults`, over them the project's KAFKA_CLIENT, and over
+    it `options`, on which promises rest."""
     return {
         "bootstrap.servers": getattr(django_settings, "KAFKA_BROKER_URL", "localhost:9092"),
         # Milliseconds: a broker that comes back is met soon, and a dead one is not hammered.
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 1_000,
+        **(defaults or {}),
         **getattr(django_settings, "KAFKA_CLIENT", {}),
         **(options or {}),
         "logger": librdkafka,

@@ -210,8 +210,22 @@ def send(record: Record) -> Receipt:
 
     Raises what `submit` raises, and OutcomeUnknown, UnknownTopic, TooLarge or BrokerRefused as the broker answers.
     """
+    return _wait(submit, record)
+
+
+def forward(record: Record) -> Receipt:
+    """`send` for a record that came from Kafka: the broker's rules alone hold, not those for what clients send."""
+
+    def hand_over(record: Record, done: Done) -> None:
+        topics.get(record.topic)
+        current().send(record, done)
+
+    return _wait(hand_over, record)
+
+
+def _wait(hand_over: Callable[[Record, Done], None], record: Record) -> Receipt:
     future: Future[Receipt | TkError] = Future()
-    submit(record, future.set_result)
+    hand_over(record, future.set_result)
     try:
         outcome = future.result(settings.REQUEST_TIMEOUT)
     except TimeoutError:  # DELIVERY_TIMEOUT is shorter: this takes a stalled poller

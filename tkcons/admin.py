@@ -2,24 +2,30 @@
 
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
-from tkcons.models import Group, Member, Message, Position
+from tk.access import Caller
+from tk.errors import TkError
+from tk.record import text_or_base64
+from tkcons import deadletters
+from tkcons.errors import TkconsError
+from tkcons.models import DeadLetter, Group, Member, Message, Position
 from tkcons.reader import as_dict
 
 if TYPE_CHECKING:
     GroupBase = admin.ModelAdmin[Group]
     MemberBase = admin.ModelAdmin[Member]
     MessageBase = admin.ModelAdmin[Message]
+    LetterBase = admin.ModelAdmin[DeadLetter]
     PositionBase = admin.ModelAdmin[Position]
     PaginatorBase = Paginator[Message]
 else:  # generic for the type checker alone
-    GroupBase = MemberBase = MessageBase = PositionBase = admin.ModelAdmin
+    GroupBase = MemberBase = MessageBase = LetterBase = PositionBase = admin.ModelAdmin
     PaginatorBase = Paginator
 
 
@@ -103,3 +109,82 @@ class GroupAdmin(ReadOnly, GroupBase):
 class MemberAdmin(ReadOnly, MemberBase):
     list_display = ("name", "group", "state", "stored", "in_web", "seen_at", "error")
     list_filter = ("group", "state")
+
+
+@admin.register(DeadLetter)
+class DeadLetterAdmin(ReadOnly, LetterBase):
+    list_display = (
+        "id",
+        "group",
+        "topic",
+        "partition",
+        "offset",
+        "cause_short",
+        "tries",
+        "state",
+        "made_at",
+        "changed_by",
+    )
+    list_filter = ("state", "group", "topic")
+    search_fields = ("cause",)
+    search_help_text = _("group, topic, cause, and text in key or value")
+    ordering = ("-made_at",)
+    paginator = NewestPaginator
+    show_full_result_count = False
+    actions = ("resend", "discard")
+    fields = (
+        *("id", "state", "changed_by", "changed_at", "group", "topic", "topic_id", "partition", "offset", "timestamp"),
+        *("key_text", "value_text", "headers", "cause", "traceback", "tries"),
+        *("dead_topic", "dead_partition", "dead_offset", "made_at"),
+    )
+    readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[DeadLetter]":
+        letters = super().get_queryset(request)
+        # The list shows no value, which may have megabytes.
+        return (
+            letters
+            if request.resolver_match and "object_id" in request.resolver_match.kwargs
+            else letters.defer("value")
+        )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: "QuerySet[DeadLetter]", search_term: str
+    ) -> "tuple[QuerySet[DeadLetter], bool]":
+        return (queryset.filter(deadletters.matches(search_term)) if search_term else queryset), False
+
+    def has_settle_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(deadletters.SETTLE)
+
+    @admin.action(description=_("Handle again, by their group's handler alone"), permissions=["settle"])
+    def resend(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> None:
+        self._settle(request, queryset, deadletters.resend, _("will be handled again when their group runs"))
+
+    @admin.action(description=_("Discard"), permissions=["settle"])
+    def discard(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> None:
+        self._settle(request, queryset, deadletters.discard, _("discarded"))
+
+    def _settle(self, request: HttpRequest, queryset: Any, change: Any, done: Any) -> None:
+        chosen = list(queryset.defer("value", "traceback"))
+        try:
+            count = change(
+                [letter.pk for letter in chosen], Caller(request.user.get_username(), request.user), queryset.db
+            )
+        except (TkError, TkconsError) as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return
+        for letter in chosen:
+            self.log_change(request, letter, f"{change.__name__}")
+        self.message_user(request, f"{count}: {done}")
+
+    @admin.display(description=_("cause"))
+    def cause_short(self, letter: DeadLetter) -> str:
+        return letter.cause[:120]
+
+    @admin.display(description=_("key"))
+    def key_text(self, letter: DeadLetter) -> str | None:
+        return text_or_base64(None if letter.key is None else bytes(letter.key))[0]
+
+    @admin.display(description=_("value"))
+    def value_text(self, letter: DeadLetter) -> str | None:
+        return text_or_base64(None if letter.value is None else bytes(letter.value))[0]

@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
 
@@ -9,3 +10,5 @@ class TkconsConfig(AppConfig):
 
     def ready(self) -> None:
         from tkcons import checks  # noqa: F401  registers the system checks
+
+        autodiscover_modules("kafka_handlers")  # of every installed app, as Django's admin does with admin.py

@@ -182,17 +182,19 @@ class Assignment:
             self._change.notify_all()  # there is room again
             return batches
 
-    def done(self, batches: Collection[Batch]) -> None:
-        """These batches are stored."""
+    def done(self, batches: Collection[Batch], end: int | None = None) -> None:
+        """These batches are stored; of a batch alone, only what is before `end`, if that is given."""
         with self._change:
             for batch in batches:
                 held = self._own(batch)
-                self.stored += len(batch.messages)
-                self.moved[batch.place.topic, batch.place.partition] = batch.end
+                left = [] if end is None else [m for m in batch.messages if _offset(m) >= end]
+                position = batch.end if end is None else end
+                self.stored += len(batch.messages) - len(left)
+                self.moved[batch.place.topic, batch.place.partition] = position
                 if held is not None:
                     held.writing = False
-                    held.in_hand = []
-                    held.claim = Claim(batch.claim.generation, batch.end)
+                    held.in_hand = left
+                    held.claim = Claim(batch.claim.generation, position)
             self._change.notify_all()
 
     def put_back(self, batches: Collection[Batch], seconds: float) -> None:

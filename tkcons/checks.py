@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.utils.module_loading import import_string
 from tk.errors import InvalidTopic
 from tk.record import check_topic
 from tkcons.conf import settings
+from tkcons.handlers import registry
 
 CHOICES = {"PROTOCOL": ("classic", "consumer"), "START": ("earliest", "latest")}
 
@@ -36,7 +38,7 @@ def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> li
 
 @register("tkcons")
 def check_sinks(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
-    """tkcons.E002: a sink that cannot be made. E003: two sinks under one group. E004: messages where files are served."""
+    """tkcons.E002: a sink that cannot be made. E003: two under one group. E004: messages where files are served."""
     found: list[CheckMessage] = []
     groups: dict[str, str] = {}
     for name, given in settings.SINKS.items():
@@ -50,6 +52,8 @@ def check_sinks(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> li
             hint = "Each sink is a group of its own, so that each fails, lags and resets alone."
             found.append(Error(f"{where} has the group of {groups[group]!r}: {group}.", hint=hint, id="tkcons.E003"))
         groups[group] = name
+        if made := registry.get(group):
+            found.append(Error(f"{where} has the group of the handler {made.name}: {group}.", id="tkcons.E003"))
         if path is not None:
             found += [
                 Error(f"{where} writes messages into {folder}, which is served to everybody.", id="tkcons.E004")
@@ -75,7 +79,9 @@ def _made(name: str, given: Any) -> tuple[str, Path | None]:
         if not isinstance(topic, str):
             raise ImproperlyConfigured(f"{topic!r} is no topic's name.")
         check_topic(topic)
-    group = options.pop("group", f"tkcons.{name}")
+    group, start = options.pop("group", f"tkcons.{name}"), options.pop("start", "earliest")
+    if not (isinstance(start, int | datetime) or start in CHOICES["START"]):
+        raise ImproperlyConfigured(f'"start" is {start!r}: neither earliest, latest, an offset nor a datetime.')
     path = getattr(sink_class(group, **options), "path", None)
     return group, path if isinstance(path, Path) else None
 
@@ -97,6 +103,7 @@ def check_databases(app_configs: Sequence[AppConfig] | None, **kwargs: object) -
     found: list[CheckMessage] = []
     databases: Mapping[str, Mapping[str, Any]] = django_settings.DATABASES
     aliases = {str(router.db_for_write(Message))}
+    aliases |= {made.using for made in registry.values() if made.using is not None}
     aliases |= {
         str(given["using"]) for given in settings.SINKS.values() if isinstance(given, Mapping) and "using" in given
     }

@@ -1,5 +1,7 @@
 """What can go wrong in tkcons: one root, TkconsError; ``code`` for machines, ``status`` for HTTP."""
 
+from typing import Any
+
 
 class TkconsError(Exception):
     """Consuming failed."""
@@ -70,3 +72,38 @@ class GroupRunning(TkconsError):
 
     code = "group_running"
     status = 409
+
+
+class Reject(TkconsError):
+    """This message can never be handled: no further try, it becomes a dead letter.
+
+    For handlers to raise. `received`: which message of a batch it is; without it the batch is cut until it is found.
+    """
+
+    code = "rejected"
+    status = 422
+
+    def __init__(self, message: str = "", received: Any = None) -> None:
+        super().__init__(message)
+        self.received = received
+
+
+class HandlerOverdue(TkconsError):
+    """A handler did not return within its timeout."""
+
+    code = "handler_overdue"
+    status = 504
+
+
+class CannotSeek(TkconsError):
+    """The group cannot go there."""
+
+    code = "cannot_seek"
+    status = 409
+
+
+class UnknownLetter(TkconsError):
+    """There is no such dead letter waiting."""
+
+    code = "unknown_letter"
+    status = 404

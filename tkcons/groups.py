@@ -16,10 +16,12 @@ from django.utils.module_loading import import_string
 from tk.access import Caller, require
 from tkcons.conf import settings
 from tkcons.errors import UnknownGroup
+from tkcons.handlers import Start, registry
 from tkcons.models import Group, Member
 from tkcons.sinks.base import Sink
 
 CONTROL = "tkcons.control_consumer"
+HANDLER_SINK = "tkcons.sinks.handler.HandlerSink"
 BEATS = 5  # heartbeats that a member may miss before it counts as gone
 
 
@@ -31,6 +33,7 @@ class Spec:
     topics: tuple[str, ...]
     sink_class: type[Sink]
     options: dict[str, Any] = field(default_factory=dict)
+    start: Start | None = None  # at first contact; None: TKCONS["START"]
 
     def sink(self) -> Sink:
         """A new sink for one runner."""
@@ -38,14 +41,16 @@ class Spec:
 
 
 def specs() -> dict[str, Spec]:
-    """The groups of this installation, by name."""
+    """The groups of this installation, by name: a sink's or a handler's each."""
     found = {}
     for name, given in settings.SINKS.items():
         options = dict(given)
         sink_class = import_string(options.pop("class"))
         topics = tuple(options.pop("topics"))
-        group = options.pop("group", f"tkcons.{name}")
-        found[group] = Spec(group, topics, sink_class, options)
+        group, start = options.pop("group", f"tkcons.{name}"), options.pop("start", None)
+        found[group] = Spec(group, topics, sink_class, options, start)
+    for group, made in registry.items():
+        found[group] = Spec(group, made.topics, import_string(HANDLER_SINK), {"handler": made}, made.start)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Positions and messages; groups and their members."""
+"""Positions and messages; groups and their members; dead letters."""
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -18,6 +18,12 @@ class Position(models.Model):
     start_offset = models.BigIntegerField(_("start offset"))  # where the group began: the audit's lower bound
     next_offset = models.BigIntegerField(_("next offset"))
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
+    # Of a handler's group: it stores nothing, so the audit has nothing to compare.
+    stores = models.BooleanField(_("stores messages"), default=True)
+    # Committed before a handler is called, so that a message which kills its process is known: the end of the range that
+    # is being tried from next_offset on (null: none), and how often that was begun, if it is a single message.
+    trying_until = models.BigIntegerField(null=True)
+    tries = models.PositiveIntegerField(_("tries"), default=0)
 
     class Meta:
         verbose_name = _("position")
@@ -67,6 +73,9 @@ class SeenEvent(models.Model):
     group = models.CharField(_("group"), max_length=249)
     topic_id = models.CharField(_("topic id"), max_length=22)
     event_id = models.CharField(_("event id"), max_length=100)
+    # Where it was stored: a group that is put back before it forgets it.
+    partition = models.PositiveIntegerField(_("partition"), default=0)
+    offset = models.BigIntegerField(_("offset"), default=0)
     seen_at = models.DateTimeField(_("seen"))
 
     class Meta:
@@ -147,3 +156,50 @@ class Member(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class DeadLetter(models.Model):
+    """A message that a group's handler could not handle."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("waiting")
+        REQUESTED = "requested", _("to be handled again")
+        RESENT = "resent", _("handled after all")
+        DISCARDED = "discarded", _("discarded")
+
+    # Derived from group, topic id, partition and offset: a letter made twice, around a crash, is listed once.
+    id = models.CharField(_("id"), max_length=32, primary_key=True)
+    group = models.CharField(_("group"), max_length=249)
+    topic = models.CharField(_("topic"), max_length=249)
+    topic_id = models.CharField(_("topic id"), max_length=22)
+    partition = models.PositiveIntegerField(_("partition"))
+    offset = models.BigIntegerField(_("offset"))
+    timestamp = models.BigIntegerField(_("timestamp"), null=True)  # ms; null: none
+    key = models.BinaryField(_("key"), null=True)
+    value = models.BinaryField(_("value"), null=True)
+    headers = models.TextField(_("headers"), null=True)  # noqa: DJ001  NULL: none; else JSON, see tk.record
+    cause = models.TextField(_("cause"))
+    traceback = models.TextField(_("traceback"), blank=True)
+    tries = models.PositiveIntegerField(_("tries"))
+    dead_topic = models.CharField(_("dead letter topic"), max_length=249, blank=True)
+    dead_partition = models.PositiveIntegerField(null=True)
+    dead_offset = models.BigIntegerField(null=True)
+    state = models.CharField(_("state"), max_length=10, choices=State, default=State.WAITING)
+    attempt = models.PositiveIntegerField(
+        default=0
+    )  # rises each time it is handled again: an older one cannot settle it
+    made_at = models.DateTimeField(_("made"))
+    changed_at = models.DateTimeField(_("changed"))
+    changed_by = models.CharField(_("changed by"), max_length=150, blank=True)
+
+    class Meta:
+        verbose_name = _("dead letter")
+        verbose_name_plural = _("dead letters")
+        permissions = [("settle_deadletter", _("Can resend and discard dead letters"))]
+        indexes = [
+            models.Index(fields=["group", "state", "made_at"], name="tkcons_letter_waiting"),
+            models.Index(fields=["made_at"], name="tkcons_letter_made"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.group} {self.topic}[{self.partition}]@{self.offset}"

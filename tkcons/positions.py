@@ -5,12 +5,13 @@ from datetime import timedelta
 
 from django.db import IntegrityError, connections, transaction
 from django.db.models import F
+from django.db.models.functions import Least
 from django.utils import timezone
 
 from tkcons import repeats
 from tkcons.conf import settings
 from tkcons.errors import SinkUnavailable, StaleOwner
-from tkcons.models import Gap, Position, SeenEvent
+from tkcons.models import Gap, Message, Position, SeenEvent
 from tkcons.repeats import Event
 from tkcons.sinks.base import Batch, Claim, Place
 
@@ -37,8 +38,8 @@ def claim(group: str, places: Iterable[Place], using: str) -> tuple[dict[Place, 
     return claims, keys
 
 
-def begin(group: str, starts: dict[Place, int], using: str) -> None:
-    """Record where the group begins; existing positions stay."""
+def begin(group: str, starts: dict[Place, int], using: str, *, stores: bool = True) -> None:
+    """Record where the group begins; existing positions stay. stores: whether messages are stored, or only handled."""
     rows = [
         Position(
             group=group,
@@ -47,6 +48,7 @@ def begin(group: str, starts: dict[Place, int], using: str) -> None:
             partition=place.partition,
             start_offset=offset,
             next_offset=offset,
+            stores=stores,
         )
         for place, offset in sorted(starts.items())
     ]
@@ -67,20 +69,67 @@ def advance(batches: Sequence[Batch], keys: dict[Place, int], using: str) -> Non
         moved = (
             Position.objects.using(using)
             .filter(pk=keys[batch.place], generation=batch.claim.generation, next_offset=batch.claim.next_offset)
-            .update(next_offset=batch.end)
+            .update(next_offset=batch.end, trying_until=None, tries=0)
         )
         if not moved:
-            raise StaleOwner(f"{batch.place.topic}[{batch.place.partition}] has another owner; nothing was stored.")
+            raise _stale(batch.place)
 
 
-def limit_waits(using: str) -> None:
-    """Bound how long this transaction waits for locks and how long it may idle. Call it first in the transaction."""
+def tried(keys: dict[Place, int], using: str) -> dict[Place, tuple[int, int]]:
+    """Where a try was begun and not finished: its end (exclusive), and how often, if it is of a single message."""
+    rows = Position.objects.using(using).filter(pk__in=keys.values()).exclude(trying_until=None)
+    found = {pk: (until or 0, tries) for pk, until, tries in rows.values_list("pk", "trying_until", "tries")}
+    return {place: found[key] for place, key in keys.items() if key in found}
+
+
+def try_from(batch: Batch, key: int, tries: int, using: str) -> None:
+    """Record that the batch is being tried, in a transaction of its own. Raises StaleOwner."""
+    rows = Position.objects.using(using).filter(
+        pk=key, generation=batch.claim.generation, next_offset=batch.claim.next_offset
+    )
+    if not rows.update(trying_until=batch.end, tries=tries):
+        raise _stale(batch.place)
+
+
+def seek(place: Place, claim: Claim, offset: int, key: int, using: str) -> None:
+    """Move the position; messages, gaps and events from there on are taken out. Raises StaleOwner."""
+    with transaction.atomic(using=using):
+        limit_waits(using)
+        advance([Batch(place, claim, [], offset)], {place: key}, using)
+        row = Position.objects.using(using).filter(pk=key)
+        row.update(generation=F("generation") + 1, start_offset=Least("start_offset", offset))
+        gaps = Gap.objects.using(using).filter(position_id=key)
+        if offset > claim.next_offset:
+            skipped = {"first_offset": claim.next_offset, "end_offset": offset, "reason": Gap.Reason.SKIPPED}
+            gaps.create(position_id=key, **skipped)
+            return
+        Message.objects.using(using).filter(position_id=key, offset__gte=offset).delete()
+        gaps.filter(first_offset__gte=offset).delete()
+        gaps.filter(end_offset__gt=offset).update(end_offset=offset)
+        events = SeenEvent.objects.using(using).filter(group=row.get().group, topic_id=place.topic_id)
+        events.filter(partition=place.partition, offset__gte=offset).delete()
+
+
+def _stale(place: Place) -> StaleOwner:
+    return StaleOwner(f"{place.topic}[{place.partition}] has another owner; nothing was stored.")
+
+
+def limit_waits(using: str, idle: int = IDLE_TIMEOUT) -> None:
+    """Bound how long this transaction waits for locks and how long it may idle (ms). Call it first in the transaction."""
     connection = connections[using]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute(
-                f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}; SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT}"
+                f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}; SET LOCAL idle_in_transaction_session_timeout = {int(idle)}"
             )
+
+
+def unlimit_locks(using: str) -> None:
+    """From here on in the transaction, locks are waited for as the database's settings say."""
+    connection = connections[using]
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout TO DEFAULT")
 
 
 def without_repeats(group: str, batches: Sequence[Batch], keys: dict[Place, int], using: str) -> Sequence[Batch]:
@@ -92,7 +141,10 @@ def without_repeats(group: str, batches: Sequence[Batch], keys: dict[Place, int]
     found = repeats.find(batches, lambda events: _seen(group, events, using))
     if found.events:
         now = timezone.now()
-        rows = [SeenEvent(group=group, topic_id=t, event_id=e, seen_at=now) for t, e in found.events]
+        rows = [
+            SeenEvent(group=group, topic_id=t, event_id=e, partition=partition, offset=offset, seen_at=now)
+            for (t, e), (partition, offset) in found.events.items()
+        ]
         try:
             SeenEvent.objects.using(using).bulk_create(rows)
         except IntegrityError as error:

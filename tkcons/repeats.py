@@ -17,10 +17,11 @@ class Event(NamedTuple):
 
 
 class Found(NamedTuple):
-    """batches: as given, without repeats (a batch may be empty by it, its `end` stays). events: the new ones."""
+    """batches: as given, without repeats (a batch may be empty by it, its `end` stays). events: the new ones, each with
+    its partition and offset."""
 
     batches: Sequence[Batch]
-    events: list[Event]
+    events: dict[Event, tuple[int, int]]
     repeats: list[tuple[Place, int]]  # place and offset of what was taken out
 
 
@@ -34,20 +35,22 @@ def find(batches: Sequence[Batch], seen: Callable[[set[Event]], set[Event]]) -> 
             if any(ids):
                 marked[number] = ids
     if not marked:
-        return Found(batches, [], [])
+        return Found(batches, {}, [])
     known = set(seen({Event(batches[n].place.topic_id, event) for n, ids in marked.items() for event in ids if event}))
-    kept, new, repeats = list(batches), [], []
+    kept, repeats = list(batches), []
+    new: dict[Event, tuple[int, int]] = {}
     for number, ids in marked.items():
         batch = batches[number]
         messages = []
         for message, event_id in zip(batch.messages, ids, strict=True):
             if event_id is not None:
                 event = Event(batch.place.topic_id, event_id)
+                offset = int(message.offset() or 0)
                 if event in known:
-                    repeats.append((batch.place, int(message.offset() or 0)))
+                    repeats.append((batch.place, offset))
                     continue
                 known.add(event)
-                new.append(event)
+                new[event] = (batch.place.partition, offset)
             messages.append(message)
         kept[number] = batch._replace(messages=messages)
     return Found(kept, new, repeats)

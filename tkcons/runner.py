@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaException
@@ -10,7 +11,7 @@ from django.db import connections
 
 from tk.errors import TkError
 from tkcons.conf import settings
-from tkcons.errors import SinkLocked, TkconsError
+from tkcons.errors import HandlerOverdue, SinkLocked, TkconsError
 from tkcons.groups import Spec
 from tkcons.models import Group
 from tkcons.pulse import Pulse
@@ -31,13 +32,20 @@ class Control(Protocol):
 
 
 class Runner:
-    """Runs a group until `stop`. `static_id`: this member's name in static membership."""
+    """Runs a group until `stop`.
 
-    def __init__(self, spec: Spec, control: Control, *, static_id: str = "") -> None:
+    static_id: this member's name in static membership. on_overdue: called when a handler hangs; only the end of the
+    process ends a function that does not return.
+    """
+
+    def __init__(
+        self, spec: Spec, control: Control, *, static_id: str = "", on_overdue: Callable[[], None] | None = None
+    ) -> None:
         self.spec = spec
         self.state = "starting"
         self.error = ""
         self._static_id = static_id
+        self._on_overdue = on_overdue
         self._ending = threading.Event()
         self._pulse = Pulse(spec.name, control, self._report)
         self._session: Session | None = None
@@ -77,6 +85,8 @@ class Runner:
                 "interrupted", extra={"action": "run", "group": self.spec.name, "error": str(error), "pause": pause}
             )
         self.error = str(error)
+        if isinstance(error, HandlerOverdue) and self._on_overdue is not None:
+            self._on_overdue()
         self._ending.wait(min(pause, STANDBY_SECONDS) if isinstance(error, SinkLocked) else pause)
 
     def _run_session(self) -> None:

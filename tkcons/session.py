@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -13,9 +14,10 @@ from tk.client import client_config
 from tk.errors import TkError
 from tkcons.assignment import Assignment, Name
 from tkcons.conf import settings
-from tkcons.errors import OffsetLost, SinkUnavailable, TkconsError
+from tkcons.errors import HandlerOverdue, OffsetLost, SinkUnavailable, TkconsError
 from tkcons.groups import Spec
 from tkcons.models import Group
+from tkcons.seeking import at_time
 from tkcons.sinks.base import Claim, Place, Sink
 from tkcons.worker import Worker
 
@@ -28,14 +30,27 @@ ANSWER_SECONDS = 5.0  # how long a question to the broker may take
 RECLAIM_SECONDS = 1.0  # a refused write: Kafka may be about to tell us that the partition is another's
 
 
-def options() -> dict[str, object]:
-    """librdkafka's options of every consumer of a group, for the protocol that the settings choose."""
+# What promises rest on.
+FIXED: dict[str, object] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    # A position that Kafka no longer has stops the partition; it never jumps.
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+}
+
+
+def protocol() -> dict[str, object]:
+    """librdkafka's options of the group protocol that the settings choose."""
+    if settings.PROTOCOL == "consumer":
+        # KIP-848: session and assignor are the broker's; librdkafka refuses their options.
+        return {"group.protocol": "consumer"}
+    return {"partition.assignment.strategy": "cooperative-sticky"}
+
+
+def defaults() -> dict[str, object]:
+    """What KAFKA_CLIENT may change."""
     shared: dict[str, object] = {
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        # A position that Kafka no longer has stops the partition; it never jumps.
-        "auto.offset.reset": "error",
-        "isolation.level": "read_committed",
         # librdkafka fetches nothing for this long (ms) once its queue is full; its default, 1,000, starves a fast sink.
         "fetch.queue.backoff.ms": 10,
         "queued.min.messages": 100_000,
@@ -43,14 +58,8 @@ def options() -> dict[str, object]:
         "topic.metadata.refresh.interval.ms": 10_000,  # new partitions are seen within it
     }
     if settings.PROTOCOL == "consumer":
-        # KIP-848: session and assignor are the broker's; librdkafka refuses their options.
-        return {**shared, "group.protocol": "consumer"}
-    return {
-        **shared,
-        "partition.assignment.strategy": "cooperative-sticky",
-        "session.timeout.ms": 10_000,
-        "heartbeat.interval.ms": 1_000,
-    }
+        return shared
+    return {**shared, "session.timeout.ms": 10_000, "heartbeat.interval.ms": 1_000}
 
 
 class Session:
@@ -63,15 +72,16 @@ class Session:
         self.assignment = Assignment(settings.BATCH, settings.BATCH_BYTES, only)
         self.worker = Worker(spec.name, sink, self.assignment)
         self._sink = sink
-        config = {**options(), "group.id": spec.name}
+        config = {**FIXED, **protocol(), "group.id": spec.name}
         if static_id:
             config["group.instance.id"] = static_id
-        self._consumer = Consumer(client_config(config))
+        self._consumer = Consumer(client_config(config, defaults()))
         self._unclaimed: set[Name] = set()  # assigned by Kafka, not yet claimed from the sink
         self._try_claims_at = 0.0
         self._resting: set[Name] = set()  # paused until the sink wants to see their batch again
         self._lost: dict[Name, str] = {}  # stopped, and why: Kafka no longer has their position
         self._paused = False
+        self._hangs = False
         self._looked_at = 0.0
         self._ends: dict[Name, int] = {}
 
@@ -95,6 +105,7 @@ class Session:
     def _step(self, wanted: Callable[[], str]) -> None:
         if not self.worker.is_alive():
             raise SinkUnavailable(f"Storing ended: {self.worker.failure}") from self.worker.failure
+        self._refuse_overdue()
         if self.assignment.full and not self.assignment.wait_for_room(HOLD_BACK_SECONDS):
             self._poll_while_full(wanted)
         self._receive(self._consumer.consume(settings.BATCH, settings.BATCH_MS / 1000))
@@ -114,7 +125,14 @@ class Session:
         self._hold_back(on=True)
         while self.assignment.full and self.worker.is_alive() and wanted() != Group.State.STOPPED:
             self._receive(self._consumer.consume(1, POLL_SECONDS))
+            self._refuse_overdue()
         self._hold_back(on=self._paused)
+
+    def _refuse_overdue(self) -> None:
+        """Give up on a sink that hangs: its write is refused later, for whoever comes next has a newer claim."""
+        if overdue := self._sink.overdue():
+            self._hangs = True
+            raise HandlerOverdue(overdue)
 
     def _hold_back(self, *, on: bool) -> None:
         assigned = self._consumer.assignment()
@@ -282,9 +300,20 @@ class Session:
             low, high = self._consumer.get_watermark_offsets(
                 TopicPartition(topic, place.partition), timeout=ANSWER_SECONDS
             )
-            latest = first and settings.START == "latest"
-            starts[place] = committed.get(place.partition, high if latest else low)
+            starts[place] = low
+            if place.partition in committed:
+                starts[place] = committed[place.partition]
+            elif first:
+                starts[place] = self._start(place, low, high)
         return starts
+
+    def _start(self, place: Place, low: int, high: int) -> int:
+        start = settings.START if self.spec.start is None else self.spec.start
+        if isinstance(start, datetime):
+            return at_time(self._consumer, place.topic, place.partition, start, high)
+        if isinstance(start, int):
+            return min(max(start, low), high)
+        return high if start == "latest" else low
 
     def _commit(self, *, now: bool = False) -> None:
         """Tell Kafka the positions, for lag tools; `now` waits for the answer. A failure is no harm: ours count."""
@@ -301,11 +330,12 @@ class Session:
 
     def _close(self) -> None:
         """Store what waits, commit, leave the group: all within STOP_SECONDS."""
+        patience = 0.0 if self._hangs else settings.STOP_SECONDS / 2
         if self.worker.is_alive():
-            self.assignment.settle(settings.STOP_SECONDS / 2)
+            self.assignment.settle(patience)
         self._commit(now=True)
         self.assignment.end()
-        self.worker.join(settings.STOP_SECONDS / 2)
+        self.worker.join(patience)
         self._consumer.close()
 
     def _look_at_ends(self) -> None:

@@ -11,7 +11,7 @@ from tk.errors import NotSent, UnknownTopic
 from tkcons.assignment import Assignment
 from tkcons.conf import settings
 from tkcons.errors import RetryLater, SinkUnavailable, StaleOwner
-from tkcons.sinks.base import Batch, Sink
+from tkcons.sinks.base import Batch, Place, Sink
 
 logger = logging.getLogger(__name__)
 
@@ -19,16 +19,24 @@ TICK_SECONDS = 1.0
 
 
 class Worker(threading.Thread):
-    """Writes until `Assignment.end`. `error`: the last failure, empty again after a success."""
+    """Writes until `Assignment.end`."""
 
     def __init__(self, group: str, sink: Sink, assignment: Assignment) -> None:
         super().__init__(name=f"{group}-work", daemon=True)
         self.group = group
-        self.error = ""
         self.failure: BaseException | None = None  # what ended the thread: the runner starts anew
         self._sink = sink
         self._assignment = assignment
         self._failures = 0
+        self._down = ""  # why nothing can be stored
+        self._resting: dict[Place, str] = {}  # why single partitions rest
+
+    @property
+    def error(self) -> str:
+        """The last failure of what still fails; empty after a success."""
+        held = self._assignment.names()
+        reasons = [why for place, why in list(self._resting.items()) if (place.topic, place.partition) in held]
+        return self._down or next(iter(reasons), "")
 
     def run(self) -> None:
         try:
@@ -53,26 +61,28 @@ class Worker(threading.Thread):
 
     def _store(self, batches: Sequence[Batch]) -> None:
         try:
-            self._sink.write(batches)
+            end = self._sink.write(batches)
         except StaleOwner as error:
             logger.warning("refused", extra={"action": "store", "group": self.group, "error": str(error)})
             self._assignment.refuse(batches)
         except RetryLater as error:
-            self.error = str(error)
             for batch in batches:
+                self._resting[batch.place] = str(error)
                 self._assignment.rest(batch, error.seconds, error.next_offset)
         except SinkUnavailable as error:
             self._fail(batches, error)
         else:
-            self._assignment.done(batches)
-            self._failures, self.error = 0, ""
+            self._assignment.done(batches, end)
+            self._failures, self._down = 0, ""
+            for batch in batches if self._resting else ():
+                self._resting.pop(batch.place, None)
             logger.debug("stored", extra={"action": "store", "group": self.group, "records": _count(batches)})
 
     def _fail(self, batches: Sequence[Batch], error: SinkUnavailable) -> None:
         first, longest = settings.RETRY_SECONDS
         pause = min(longest, first * 2 ** min(self._failures, 10))
         self._failures += 1
-        self.error = str(error)
+        self._down = str(error)
         logger.warning(
             "not stored",
             extra={

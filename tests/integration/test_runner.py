@@ -1,90 +1,30 @@
 """The runner on the real broker: from a topic to the sinks, once each, in order, whatever happens on the way."""
 
-import os
-import signal
-import sqlite3
-import subprocess
-import sys
-import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from io import StringIO
 from pathlib import Path
 
-import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 from django.core.management import CommandError, call_command
-from django.db import connection
 
+from tests.integration.consuming import QUICK, by_member, database, held, numbers, running, values
 from tests.waiting import eventually
 from tk.access import Caller
 from tkcons import groups, positions
 from tkcons.errors import RetryLater, SinkUnavailable
-from tkcons.groups import Heartbeat, Spec
+from tkcons.groups import Spec
 from tkcons.models import Group, Member, Message, Position
-from tkcons.runner import Runner
 from tkcons.sinks import DatabaseSink, TextFileSink
 from tkcons.sinks.base import Place
 
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
 
-QUICK = {"HEARTBEAT_SECONDS": 0.2, "RETRY_SECONDS": (0.1, 0.5), "STOP_SECONDS": 10.0}
-
 
 @pytest.fixture(autouse=True)
 def _settings(settings, broker):
     settings.TKCONS = QUICK
-
-
-@pytest.fixture
-def send(broker) -> Iterator[Callable[..., None]]:
-    """``send(topic, *values, partition=0)``: into the topic, acknowledged."""
-    producer = Producer({"bootstrap.servers": broker, "enable.idempotence": True, "linger.ms": 1})
-
-    def go(topic: str, *values: object, partition: int = 0) -> None:
-        for value in values:
-            producer.produce(topic, str(value).encode(), partition=partition)
-        assert producer.flush(20) == 0
-
-    yield go
-    producer.close()
-
-
-@pytest.fixture
-def group() -> str:
-    return f"group-{uuid.uuid4().hex[:8]}"
-
-
-def database(group: str, *topics: str) -> Spec:
-    return Spec(group, topics, DatabaseSink)
-
-
-@contextmanager
-def running(spec: Spec) -> Iterator[Runner]:
-    """A runner on a thread of its own, stopped at the end, its thread seen to end."""
-    runner = Runner(spec, Heartbeat(spec.name, in_web=False))
-    thread = threading.Thread(target=runner.run)
-    thread.start()
-    try:
-        yield runner
-    finally:
-        runner.stop()
-        thread.join(30)
-        assert not thread.is_alive()
-
-
-def values(group: str) -> list[str]:
-    """Everything the group has stored, in the order of storing."""
-    rows = Message.objects.filter(position__group=group).order_by("pk")
-    return [bytes(row.value).decode() for row in rows]
-
-
-def numbers(count: int, first: int = 0) -> list[str]:
-    return [str(number) for number in range(first, first + count)]
 
 
 def test_messages_are_stored_in_order(send, topic, group):
@@ -311,26 +251,18 @@ def test_a_deleted_topic_does_not_hold_the_others_up(send, make_topic, kafka_adm
 def test_two_runners_share_the_partitions(send, make_topic, group):
     topic = make_topic(4)
     with running(database(group, topic)):
-        eventually(lambda: len(_held(group)) == 4)
+        eventually(lambda: len(held(group)) == 4)
         with running(database(group, topic)):
-            eventually(lambda: [len(rows) for rows in _by_member(group)] == [2, 2], 30)
+            eventually(lambda: [len(rows) for rows in by_member(group)] == [2, 2], 30)
             for partition in range(4):
                 send(topic, *range(100), partition=partition)
             eventually(lambda: len(values(group)) == 400)
-        eventually(lambda: len(_held(group)) == 4, 30)
+        eventually(lambda: len(held(group)) == 4, 30)
         send(topic, "last", partition=3)
         eventually(lambda: len(values(group)) == 401)
     for position in Position.objects.filter(group=group):
         stored = list(position.messages.order_by("pk").values_list("offset", flat=True))
         assert stored == list(range(position.next_offset))
-
-
-def _by_member(group: str) -> list[list[dict]]:
-    return [member.partitions for member in Member.objects.filter(group=group).order_by("started_at")]
-
-
-def _held(group: str) -> list[dict]:
-    return [row for rows in _by_member(group) for row in rows]
 
 
 def test_a_claim_by_another_owner_refuses_the_write_and_is_recovered_from(send, topic, group):
@@ -421,7 +353,7 @@ def _states(group: str) -> list[str]:
 def test_a_heartbeat_tells_partitions_and_lag(send, topic, group):
     send(topic, *range(7))
     with running(database(group, topic)):
-        row = eventually(lambda: next((row for row in _held(group) if row["position"] == 7 and row["end"]), None))
+        row = eventually(lambda: next((row for row in held(group) if row["position"] == 7 and row["end"]), None))
     assert row == {"topic": topic, "partition": 0, "position": 7, "end": 7, "lag": 0}
 
 
@@ -459,122 +391,3 @@ def test_the_file_sink_with_a_second_runner_in_standby(send, topic, group, tmp_p
 def _text(folder: Path) -> str:
     path = folder / "consumed.txt"
     return path.read_text() if path.exists() else ""
-
-
-# Processes: `manage.py consume` as an operator runs it.
-
-
-@contextmanager
-def consuming(broker: str, topic: str, *arguments: str) -> Iterator[subprocess.Popen]:
-    """`manage.py consume` of the database group, on the test's database."""
-    env = {
-        **os.environ,
-        "KAFKA_BROKER_URL": broker,
-        "DATABASE_URL": f"sqlite:///{connection.settings_dict['NAME']}",
-        "CONSUME_TOPIC": topic,
-        "DJANGO_SETTINGS_MODULE": "tests.settings_consume",
-    }
-    command = [sys.executable, "manage.py", "consume", *arguments]
-    process = subprocess.Popen(command, env=env, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_kill_9_loses_and_doubles_nothing(send, broker, make_topic):
-    topic = make_topic(2)
-    stop = threading.Event()
-    sent = [0, 0]
-
-    def load() -> None:
-        while not stop.is_set():
-            for partition in range(2):
-                send(topic, *range(sent[partition], sent[partition] + 50), partition=partition)
-                sent[partition] += 50
-            time.sleep(0.01)
-
-    loader = threading.Thread(target=load)
-    loader.start()
-    try:
-        for _ in range(3):
-            before = Message.objects.count()
-            with consuming(broker, topic) as process:
-                eventually(lambda before=before: Message.objects.count() > before + 100, 40)
-                process.kill()
-    finally:
-        stop.set()
-        loader.join()
-    with consuming(broker, topic):
-        eventually(lambda: Message.objects.count() >= sum(sent), 60)
-    for position in Position.objects.all():
-        stored = list(position.messages.order_by("pk").values_list("offset", flat=True))
-        assert stored == list(range(sent[position.partition]))
-
-
-def test_a_process_that_was_thought_dead_comes_back_and_doubles_nothing(send, broker, topic):
-    send(topic, *range(100))
-    with consuming(broker, topic) as sleeper:
-        eventually(lambda: Message.objects.count() == 100, 40)
-        _stop_outside_a_transaction(sleeper)
-        send(topic, *range(100, 200))
-        with consuming(broker, topic) as heir:
-            eventually(lambda: Message.objects.count() == 200, 60)  # after the session timeout
-            sleeper.send_signal(signal.SIGCONT)
-            for first in range(200, 1_000, 100):
-                send(topic, *range(first, first + 100))
-                time.sleep(0.2)  # through the rebalance
-            eventually(lambda: Message.objects.count() == 1_000, 60)
-            assert sleeper.poll() is None
-            assert heir.poll() is None
-    assert list(Message.objects.order_by("pk").values_list("offset", flat=True)) == list(range(1_000))
-
-
-def _stop_outside_a_transaction(process: subprocess.Popen) -> None:
-    """SQLite's lock would be held for ever by a stopped process: this test is about what comes after."""
-    for _ in range(20):
-        process.send_signal(signal.SIGSTOP)
-        try:
-            with closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=0.3)) as database:
-                database.execute("BEGIN IMMEDIATE")
-                return
-        except sqlite3.OperationalError:
-            process.send_signal(signal.SIGCONT)
-            time.sleep(0.05)
-    pytest.fail("it is always in a transaction")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_in_order(send, broker, topic, number):
-    send(topic, *range(10))
-    with consuming(broker, topic) as process:
-        eventually(lambda: Message.objects.count() == 10, 40)
-        process.send_signal(number)
-        assert process.wait(20) == 0
-    assert not Member.objects.exists()
-
-
-def test_processes_share_the_work_and_are_restarted(send, broker, make_topic):
-    topic = make_topic(4)
-    with consuming(broker, topic, "--processes", "2") as parent:
-        eventually(lambda: len(_held("tkcons.database")) == 4 and Member.objects.count() == 2, 60)
-        children = psutil.Process(parent.pid).children()
-        assert len(children) == 2
-        children[0].kill()
-        eventually(lambda: Member.objects.exclude(pid__in=[child.pid for child in children]).exists(), 60)
-        send(topic, "a", partition=0)
-        send(topic, "b", partition=3)
-        eventually(lambda: Message.objects.count() == 2, 40)
-        children = psutil.Process(parent.pid).children()
-        parent.send_signal(signal.SIGTERM)
-        assert parent.wait(40) == 0
-        assert psutil.wait_procs(children, 1)[1] == []
-
-
-def test_children_end_when_their_supervisor_is_killed(broker, topic):
-    with consuming(broker, topic, "--processes", "2") as parent:
-        eventually(lambda: Member.objects.count() == 2, 60)
-        children = psutil.Process(parent.pid).children()
-        parent.kill()
-        assert psutil.wait_procs(children, 30)[1] == []

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Message
 
+from tkcons.errors import CannotSeek
+
 
 class Place(NamedTuple):
     """A partition of one topic; a topic made again under its name is another, for it has another id."""
@@ -70,12 +72,24 @@ class Sink(ABC):
         """Whether the group has a position in any topic of this name, under whatever id."""
 
     @abstractmethod
-    def write(self, batches: Sequence[Batch]) -> None:
+    def write(self, batches: Sequence[Batch]) -> int | None:
         """Store all of these batches and advance their positions, or store nothing and raise.
 
         Raises StaleOwner when a place has another claim by now. A sink that takes its batches `alone` may raise
         RetryLater: the partition rests and comes again from its position, which may have moved on into the batch.
+        It may also give the position that it has come to, where that is inside the batch: the rest comes again at once.
         """
+
+    def seek(self, place: Place, claim: Claim, offset: int) -> None:
+        """Move the position to this offset: what is stored from there on is taken out. Raises StaleOwner, CannotSeek."""
+        if offset < claim.next_offset:
+            raise CannotSeek(f"{type(self).__name__} cannot take back what it has stored.")
+        if offset > claim.next_offset:
+            self.write([Batch(place, claim, [], offset)])
+
+    def overdue(self) -> str:
+        """What has been under way for too long, if anything has: the runner then gives up on this sink."""
+        return ""
 
     def tick(self) -> None:  # noqa: B027
         """Called about once a second by the thread that writes."""

@@ -22,8 +22,10 @@ KEEP_SECONDS = 60.0  # how often partitions are made and events that are too old
 Row = tuple[int, int, int | None, int, bytes | None, bytes | None, str | None, datetime]
 
 
-class DatabaseSink(Sink):
-    """Stores every message as a row of tkcons.Message. Option `using`: the database alias (default: the router's)."""
+class PositionedSink(Sink):
+    """A sink whose positions are rows of tkcons.Position. Option `using`: the database alias (default: the router's)."""
+
+    stores = True  # messages; a handler stores none
 
     def __init__(self, group: str, *, using: str | None = None, **options: Any) -> None:
         super().__init__(group, **options)
@@ -32,36 +34,51 @@ class DatabaseSink(Sink):
         self._kept_at = 0.0
 
     def claim(self, places: Iterable[Place]) -> dict[Place, Claim]:
-        with _translated():
+        with translated():
             claims, keys = positions.claim(self.group, places, self.using)
         self._keys.update(keys)
         return claims
 
     def begin(self, starts: dict[Place, int]) -> None:
-        with _translated():
-            positions.begin(self.group, starts, self.using)
+        with translated():
+            positions.begin(self.group, starts, self.using, stores=self.stores)
 
     def knows(self, topic: str) -> bool:
-        with _translated():
+        with translated():
             return positions.knows(self.group, topic, self.using)
 
-    def write(self, batches: Sequence[Batch]) -> None:
-        now = timezone.now()
-        connection = connections[self.using]
-        insert = _copy if connection.vendor == "postgresql" else _insert
-        with _translated(), transaction.atomic(using=self.using):
-            positions.limit_waits(self.using)
-            positions.advance(batches, self._keys, self.using)
-            batches = positions.without_repeats(self.group, batches, self._keys, self.using)
-            insert(connection, [row for batch in batches for row in _rows(self._keys[batch.place], batch, now)])
+    def seek(self, place: Place, claim: Claim, offset: int) -> None:
+        with translated():
+            positions.seek(place, claim, offset, self._keys[place], self.using)
 
     def tick(self) -> None:
         now = time.monotonic()
         if now - self._kept_at > KEEP_SECONDS:
             self._kept_at = now
             with contextlib.suppress(DatabaseError, InterfaceError):  # the next time does
-                retention.make_partitions(self.using)
-                positions.forget_events(self.group, self.using)
+                self.keep()
+
+    def keep(self) -> None:
+        """Called about once a minute by the thread that writes."""
+        positions.forget_events(self.group, self.using)
+
+
+class DatabaseSink(PositionedSink):
+    """Stores every message as a row of tkcons.Message."""
+
+    def write(self, batches: Sequence[Batch]) -> None:
+        now = timezone.now()
+        connection = connections[self.using]
+        insert = _copy if connection.vendor == "postgresql" else _insert
+        with translated(), transaction.atomic(using=self.using):
+            positions.limit_waits(self.using)
+            positions.advance(batches, self._keys, self.using)
+            batches = positions.without_repeats(self.group, batches, self._keys, self.using)
+            insert(connection, [row for batch in batches for row in _rows(self._keys[batch.place], batch, now)])
+
+    def keep(self) -> None:
+        super().keep()
+        retention.make_partitions(self.using)
 
 
 def _rows(key: int, batch: Batch, now: datetime) -> Iterator[Row]:
@@ -108,7 +125,7 @@ def _copy(connection: Any, rows: list[Row]) -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """The database's errors as ours."""
     try:
         yield

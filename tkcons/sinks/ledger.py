@@ -143,7 +143,7 @@ class Ledger:
         with self._lock:
             return {event for event in events if self._db.execute(query, event).fetchone()}
 
-    def remember(self, events: Sequence[Event]) -> None:
+    def remember(self, events: Iterable[Event]) -> None:
         now = time.time()
         self._db.executemany("INSERT INTO event VALUES (?, ?, ?)", [(*event, now) for event in events])
 

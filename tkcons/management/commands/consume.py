@@ -1,5 +1,6 @@
 """Store the messages of consumer groups, in the foreground."""
 
+import logging
 import os
 import signal
 import sys
@@ -16,9 +17,14 @@ from tkcons.groups import Heartbeat, Spec
 from tkcons.processes import Children
 from tkcons.runner import Runner
 
+logger = logging.getLogger(__name__)
+
 
 class Command(BaseCommand):
-    help = "Stores messages until SIGTERM or Ctrl-C: every group in TKCONS['SINKS'], or those named."
+    help = (
+        "Stores and handles messages until SIGTERM or Ctrl-C: every group of TKCONS['SINKS'] and of the handlers, or those "
+        "named."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("groups", nargs="*", metavar="GROUP", help="a group's name; default: all")
@@ -31,7 +37,9 @@ class Command(BaseCommand):
         except UnknownGroup as error:
             raise CommandError(str(error)) from error
         if not specs:
-            raise CommandError("There is no group: name a sink in TKCONS['SINKS'].")
+            raise CommandError(
+                "There is no group: name a sink in TKCONS['SINKS'], or write a handler in kafka_handlers.py."
+            )
         if options["processes"] > 1:
             command = [sys.executable, sys.argv[0], "consume", *options["groups"]]
             Children([[*command, "--child", str(number)] for number in range(options["processes"])]).run()
@@ -42,7 +50,12 @@ class Command(BaseCommand):
         host = settings.HOST_ID
         supervised = child is not None
         runners = [
-            Runner(spec, Heartbeat(spec.name, in_web=False), static_id=f"{host}-{child or 0}" if host else "")
+            Runner(
+                spec,
+                Heartbeat(spec.name, in_web=False),
+                static_id=f"{host}-{child or 0}" if host else "",
+                on_overdue=_exit,
+            )
             for spec in specs
         ]
         ending = threading.Event()
@@ -64,3 +77,10 @@ class Command(BaseCommand):
             thread.join(settings.STOP_SECONDS + 5)
         if not ending.is_set():
             raise CommandError("A runner ended by itself: its last words are in the log.")
+
+
+def _exit() -> None:
+    """End at once, without waiting for what hangs: its transaction is rolled back, its try is on record."""
+    logger.critical("a handler hangs: this process ends", extra={"action": "consume"})
+    logging.shutdown()
+    os._exit(1)

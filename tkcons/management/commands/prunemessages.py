@@ -8,14 +8,14 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections, router
 from django.utils import timezone
 
-from tkcons import retention
+from tkcons import deadletters, retention
 from tkcons.models import Message
 
 
 class Command(BaseCommand):
     help = (
         "Removes messages that were stored more than --days ago, for a nightly job. On PostgreSQL it drops whole days "
-        "(UTC). The audit counts them as pruned."
+        "(UTC). The audit counts them as pruned. Dead letters settled before that time go too."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -28,5 +28,6 @@ class Command(BaseCommand):
             raise CommandError(f"There is no database {using!r}.")
         if options["days"] < 0:
             raise CommandError("--days is 0 or more.")
-        removed = retention.prune(timezone.now() - timedelta(days=options["days"]), using)
-        self.stdout.write(f"Removed {removed} messages.")
+        before = timezone.now() - timedelta(days=options["days"])
+        removed, letters = retention.prune(before, using), deadletters.prune(before, using)
+        self.stdout.write(f"Removed {removed} messages and {letters} settled dead letters.")
