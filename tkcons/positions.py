@@ -114,14 +114,13 @@ def _stale(place: Place) -> StaleOwner:
     return StaleOwner(f"{place.topic}[{place.partition}] has another owner; nothing was stored.")
 
 
-def limit_waits(using: str, idle: int = IDLE_TIMEOUT) -> None:
+def limit_waits(using: str, idle: int | None = None) -> None:
     """Bound how long this transaction waits for locks and how long it may idle (ms). Call it first in the transaction."""
     connection = connections[using]
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute(
-                f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}; SET LOCAL idle_in_transaction_session_timeout = {int(idle)}"
-            )
+            cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
+            cursor.execute(f"SET LOCAL idle_in_transaction_session_timeout = {idle or IDLE_TIMEOUT}")
 
 
 def unlimit_locks(using: str) -> None:

@@ -3,8 +3,11 @@
 import uuid
 from collections.abc import Callable, Iterator
 
+import dj_database_url
 import pytest
 from confluent_kafka import Producer
+from django.core.management import call_command
+from django.db import connections
 
 
 @pytest.fixture
@@ -24,3 +27,16 @@ def send(broker) -> Iterator[Callable[..., None]]:
 @pytest.fixture
 def group() -> str:
     return f"group-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture(scope="session")
+def postgres_alias(postgres, django_db_setup, django_db_blocker):
+    """A second database of the project, on the real server."""
+    with django_db_blocker.unblock():
+        given = dj_database_url.parse(postgres.url)
+        connections.databases["postgres"] = {**connections.databases["default"], **given, "OPTIONS": {}}
+        connections.databases["postgres"]["TEST"] = {**connections.databases["default"]["TEST"], "NAME": None}
+        call_command("migrate", database="postgres", verbosity=0)
+        yield "postgres"
+        connections["postgres"].close()
+        del connections.databases["postgres"]

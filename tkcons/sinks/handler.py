@@ -301,7 +301,8 @@ class HandlerSink(PositionedSink):
             return "locked" in str(error) or "busy" in str(error)
         # Connections, serialization and deadlock, administrator's doings, resources: SQLSTATE classes of PostgreSQL.
         state = str(getattr(error.__cause__, "sqlstate", None) or "")
-        return not connection.is_usable() or (state[:2] in {"08", "40", "53", "57"} and state != "57014")
+        lost = bool(getattr(connection.connection, "closed", True))
+        return lost or (state[:2] in {"08", "40", "53", "57"} and state != QUERY_CANCELED)
 
 
 def _offset(message: Any) -> int:
