@@ -11,7 +11,7 @@ from tk import topics
 from tk.client import client_config
 from tk.errors import UnknownTopic
 from tkcons.errors import SinkUnavailable
-from tkcons.models import Gap, Message, Position
+from tkcons.models import DeadLetter, Gap, Message, Position
 
 RECORDS = 10_000  # of one look at Kafka and of one fetch from the database
 POLL_SECONDS = 1.0
@@ -31,6 +31,7 @@ class Report:
     missing: int = 0
     duplicate: int = 0
     expired_unread: int = 0  # Kafka deleted them before the group came to them
+    dead_letters: int = 0  # of a handler's group, that nobody has settled
     missing_offsets: list[int] = field(default_factory=list)  # the first NAMED
     duplicate_offsets: list[int] = field(default_factory=list)
 
@@ -41,8 +42,7 @@ class Report:
 
 def audit(using: str, topic: str | None = None) -> Iterator[Report]:
     """Compare each partition that is stored in this database. Raises NotSent or SinkUnavailable without the broker."""
-    # A handler's group stores nothing to compare: that its position and its effects move together is a transaction's work.
-    chosen = Position.objects.using(using).filter(stores=True).order_by("group", "topic", "topic_id", "partition")
+    chosen = Position.objects.using(using).order_by("group", "topic", "topic_id", "partition")
     for position in chosen.filter(topic=topic) if topic is not None else chosen:
         yield _audit(position, using)
 
@@ -116,6 +116,10 @@ def _audit(position: Position, using: str) -> Report:
         # The group may have gone on since the audit's start: what it has read by now did not expire unread.
         come_to = Position.objects.using(using).values_list("next_offset", flat=True).get(pk=position.pk)
         report.expired_unread = max(0, low - come_to)
+        if not position.stores:
+            # A handler stores nothing to compare: that its effects and its position move together is one transaction's work.
+            report.dead_letters = _letters(position, using)
+            return report
         seen = 0
 
         def served() -> Iterator[int]:
@@ -131,6 +135,13 @@ def _audit(position: Position, using: str) -> Report:
     finally:
         consumer.close()
     return report
+
+
+def _letters(position: Position, using: str) -> int:
+    letters = DeadLetter.objects.using(using).filter(
+        group=position.group, topic_id=position.topic_id, partition=position.partition
+    )
+    return letters.exclude(state__in=[DeadLetter.State.RESENT, DeadLetter.State.DISCARDED]).count()
 
 
 def _served(consumer: Consumer, position: Position, first: int) -> Iterator[int]:

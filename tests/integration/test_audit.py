@@ -4,13 +4,16 @@ import io
 import uuid
 
 import pytest
+from confluent_kafka import Message as Kafkas
 from confluent_kafka import Producer, TopicPartition
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
 from tk import topics
+from tkcons import deadletters
 from tkcons.models import Gap, Message, Position
+from tkcons.sinks.base import Place
 
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
 
@@ -37,10 +40,10 @@ def position(broker, topic, kafka_admin) -> Position:
     return row
 
 
-def audit(topic: str) -> str:
+def audit(topic: str, database: str = "default") -> str:
     out = io.StringIO()
     try:
-        call_command("audit", topic, stdout=out, no_color=True)
+        call_command("audit", topic, database=database, stdout=out, no_color=True)
     except CommandError as error:
         return f"{out.getvalue()}CommandError: {error}"
     return out.getvalue()
@@ -111,3 +114,33 @@ def test_a_topic_that_is_gone_is_told(position):
 
 def test_nothing_to_compare_is_no_success(broker):
     assert "CommandError: No group" in audit("no-such-topic")
+
+
+def test_a_handlers_group_is_told_with_its_letters_and_what_expired(position, kafka_admin):
+    Message.objects.all().delete()
+    Position.objects.update(stores=False, next_offset=5)
+    assert "0-5: handled, expired unread 0, dead letters waiting 0" in audit(position.topic)
+    place = Place(position.topic, position.topic_id, 0)
+    message = Kafkas(topic=position.topic, partition=0, offset=3, value=b"x", timestamp=(1, 5))
+    deadletters.store(deadletters.make("audited", place, message, ValueError("x"), 1), "default")
+    said = audit(position.topic)
+    assert "dead letters waiting 1" in said
+    assert "CommandError" not in said
+    kafka_admin.delete_records([TopicPartition(position.topic, 0, 8)])[TopicPartition(position.topic, 0, 8)].result(10)
+    said = audit(position.topic)
+    assert "expired unread 3" in said
+    assert "CommandError" in said
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "postgres"])
+def test_on_postgresql(position, postgres_alias):
+    position.pk = None
+    position.save(using=postgres_alias, force_insert=True)
+    rows = [Message(position_id=position.pk, offset=n, stored_at=timezone.now()) for n in (*range(10), *range(22, 32))]
+    Message.objects.using(postgres_alias).bulk_create(rows)
+    assert "stored 20, missing 0, duplicate 0," in audit(position.topic, postgres_alias)
+    Message.objects.using(postgres_alias).filter(offset=25).delete()
+    Message.objects.using(postgres_alias).create(position_id=position.pk, offset=3, stored_at=timezone.now())
+    said = audit(position.topic, postgres_alias)
+    assert "stored 19, missing 1, duplicate 1," in said
+    assert "missing: 25; twice: 3" in said

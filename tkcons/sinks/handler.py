@@ -199,7 +199,7 @@ class HandlerSink(PositionedSink):
         if not failure.final and (self._handler.tries is None or tries < self._handler.tries):
             pause = self._handler.pause(tries)
             logger.warning("not handled", extra={**told, "pause": pause}, exc_info=failure.error)
-            raise RetryLater(f"{where} failed {tries} times: {failure.error}", seconds=pause)
+            raise RetryLater(f"{where} failed {tries} times: {failure.error}", seconds=pause) from failure.error
         letter = deadletters.make(self.group, part.place, message, failure.error, tries)
         if self._handler.dead_letter is not None:
             try:

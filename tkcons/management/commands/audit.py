@@ -50,6 +50,10 @@ class Command(BaseCommand):
             f"{where}: stored {report.stored}, missing {report.missing}, duplicate {report.duplicate}, "
             f"expired unread {report.expired_unread}, accounted {report.accounted}, unserved {report.unserved}"
         )
+        if not position.stores:
+            line = (
+                f"{where}: handled, expired unread {report.expired_unread}, dead letters waiting {report.dead_letters}"
+            )
         for what, named in (("missing", report.missing_offsets), ("twice", report.duplicate_offsets)):
             if named:
                 line += f"; {what}: {', '.join(map(str, named))}"
