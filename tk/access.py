@@ -8,6 +8,7 @@ import ipaddress
 import secrets
 import time
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -71,7 +72,9 @@ def require(caller: Caller, permission: str, topic: str | None = None) -> None:
 def _allowed(caller: Caller, topic: str) -> bool:
     patterns = settings.TOPICS
     if patterns is None:
-        patterns = ["[!_]*"] if django_settings.DEBUG else [settings.TOPIC]
+        if topic == settings.TOPIC:
+            return caller.sees(topic)
+        patterns = ["[!_]*"] if django_settings.DEBUG else []
     return any(fnmatchcase(topic, p) for p in patterns) and caller.sees(topic)
 
 
@@ -100,8 +103,16 @@ def is_local(request: HttpRequest) -> bool:
         return False
     try:
         request.get_host()
-        address = ipaddress.ip_address(request.META.get("REMOTE_ADDR") or "0.0.0.0")  # noqa: S104  no peer: not local
-    except (DisallowedHost, ValueError):
+    except DisallowedHost:
+        return False
+    return _is_loopback(request.META.get("REMOTE_ADDR") or "")
+
+
+@lru_cache(maxsize=1_000)
+def _is_loopback(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:  # no peer
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return bool((mapped or address).is_loopback)
@@ -144,6 +155,15 @@ def new_token() -> tuple[str, str]:
 def digest(token: str) -> str:
     """SHA-256 suffices: a token is 256 random bits, not a password that somebody chose."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def is_believed(request: HttpRequest) -> bool:
+    """Whether `identify` will answer without asking the database."""
+    scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() != "bearer":
+        return True
+    entry = _believed.get(digest(token.strip()))
+    return entry is not None and time.monotonic() - entry[0] < settings.TOKEN_SECONDS
 
 
 _believed: dict[str, tuple[float, Caller]] = {}

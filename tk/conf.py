@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.core.signals import setting_changed
 
 DEFAULTS: dict[str, Any] = {
     # The topic of a message that names none.
@@ -47,17 +48,25 @@ DEFAULTS: dict[str, Any] = {
 class AppSettings:
     """Read access to one app's settings dict: ``settings.TOPIC`` is the project's value or the default.
 
-    Looks at Django's settings each time, so that ``override_settings`` works.
+    A value is looked up once and then is a plain attribute, until Django says that the setting has changed.
     """
 
     def __init__(self, name: str, defaults: Mapping[str, Any]) -> None:
         self.name = name
         self.defaults = defaults
+        setting_changed.connect(self._forget)
 
     def __getattr__(self, name: str) -> Any:
         if name not in self.defaults:
             raise AttributeError(f"{self.name} has no setting {name!r}")
-        return getattr(django_settings, self.name, {}).get(name, self.defaults[name])
+        value = getattr(django_settings, self.name, {}).get(name, self.defaults[name])
+        setattr(self, name, value)
+        return value
+
+    def _forget(self, *, setting: str, **kwargs: object) -> None:
+        if setting == self.name:
+            for name in self.defaults:
+                self.__dict__.pop(name, None)
 
     def unknown(self) -> list[str]:
         """Names in the project's dict that are no setting."""

@@ -99,6 +99,19 @@ class InvalidTimestamp(InvalidRecord):
     code = "invalid_timestamp"
 
 
+class BadHost(BadRequest):
+    """The Host header is not one of this installation: see ALLOWED_HOSTS."""
+
+    code = "bad_host"
+
+
+class SlowBody(BadRequest):
+    """The body did not arrive in time."""
+
+    code = "slow_body"
+    status = 408
+
+
 class Unauthenticated(TkError):
     """Say who you are: log in, or send `Authorization: Bearer <token>`."""
 

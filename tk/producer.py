@@ -55,7 +55,6 @@ class Producer:
     """A librdkafka producer and the thread that takes its acknowledgements."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self.failed = False  # a fatal error: this producer sends nothing any more
         limits = settings.MAX_VALUE_BYTES + settings.MAX_KEY_BYTES + settings.MAX_HEADERS_BYTES
         self._client = Client(
@@ -171,15 +170,21 @@ def current() -> Producer:
     """The producer of this process; made at the first call, after a fork, and after a fatal error."""
     global _current
     made = _current
-    if made is not None and made.pid == os.getpid() and not made.failed:
+    if made is not None and not made.failed:
         return made
     with _lock:
         made = _current
-        if made is None or made.pid != os.getpid() or made.failed:
-            if made is not None and made.pid == os.getpid():
+        if made is None or made.failed:
+            if made is not None:
                 threading.Thread(target=made.close, args=(0,), name="tk-producer-end", daemon=True).start()
             _current = made = Producer()
     return made
+
+
+def unacknowledged() -> int:
+    """Records of this process that the brokers have not confirmed yet."""
+    made = _current
+    return len(made) if made is not None else 0
 
 
 def close(seconds: float = 5.0) -> None:
@@ -187,7 +192,7 @@ def close(seconds: float = 5.0) -> None:
     global _current
     with _lock:
         made, _current = _current, None
-    if made is not None and made.pid == os.getpid():
+    if made is not None:
         dropped = made.close(seconds)
         if dropped:
             logger.warning("unacknowledged records dropped", extra={"action": "close", "records": dropped})

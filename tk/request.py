@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -45,14 +46,9 @@ def read(query: bytes, content_type: str, content_encoding: str, body: Callable[
     Fields come from the query and from a form or a JSON object; a field given twice is refused. Raises BadRequest.
     """
     fields = _pairs(query)
-    if content_encoding.strip().lower() not in {"", "identity"}:
+    if content_encoding and content_encoding.strip().lower() not in {"", "identity"}:
         raise UnsupportedMedia(f"The content encoding {content_encoding!r} is not taken: send the body as it is.")
-    try:
-        kind, parameters = parse_header_parameters(content_type)
-    except (ValueError, LookupError) as error:
-        raise UnsupportedMedia("The Content-Type cannot be read.") from error
-    if parameters.get("charset", "utf-8").strip("\"'").lower() not in {"utf-8", "utf8", "us-ascii"}:
-        raise UnsupportedMedia("Text is taken in UTF-8 alone.")
+    kind = media_type(content_type)
     if kind in RAW:
         data = body()
         if not data:
@@ -69,6 +65,18 @@ def read(query: bytes, content_type: str, content_encoding: str, body: Callable[
     return _record(fields, _message(fields))
 
 
+@lru_cache(maxsize=1_000)
+def media_type(content_type: str) -> str:
+    """The type alone, in small letters. Raises UnsupportedMedia where it cannot be read or the text is not UTF-8."""
+    try:
+        kind, parameters = parse_header_parameters(content_type)
+    except (ValueError, LookupError) as error:
+        raise UnsupportedMedia("The Content-Type cannot be read.") from error
+    if parameters.get("charset", "utf-8").strip("\"'").lower() not in {"utf-8", "utf8", "us-ascii"}:
+        raise UnsupportedMedia("Text is taken in UTF-8 alone.")
+    return str(kind)
+
+
 def _text(data: bytes) -> str:
     try:
         text = data.decode()
@@ -81,6 +89,8 @@ def _text(data: bytes) -> str:
 
 def _pairs(data: bytes) -> dict[str, Any]:
     """A query string or a form, strictly: UTF-8, each field once."""
+    if not data:
+        return {}
     try:
         pairs = parse_qsl(
             data.decode("ascii"), keep_blank_values=True, encoding="utf-8", errors="strict", max_num_fields=50

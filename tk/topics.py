@@ -1,5 +1,6 @@
 """What the cluster says of its topics, believed for METADATA_SECONDS; a topic is never made by asking for it."""
 
+import math
 import os
 import threading
 import time
@@ -59,6 +60,11 @@ class Metadata:
         if entry[1] is None:
             raise UnknownTopic(f"The broker has no topic {name!r}: create it first.")
         return entry[1]
+
+    def age(self, name: str) -> float:
+        """Seconds since the cluster told of the topic; infinite where it is not known. Asks nobody."""
+        entry = self._known.get(name)
+        return time.monotonic() - entry[0] if entry is not None and entry[1] is not None else math.inf
 
     def _ask(self, name: str, since: float) -> tuple[float, Topic | None]:
         with self._lock:

@@ -1,15 +1,18 @@
 """/tkprod: one message from an HTTP request to Kafka, answered after the brokers' acknowledgement."""
 
 import logging
+import time
 
 from django.conf import settings as django_settings
 from django.core.exceptions import RequestDataTooBig
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, JsonResponse, UnreadablePostError
+from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
-from tk import access, producer
+from tk import access, answer, metrics, producer
 from tk import request as requests
+from tk.access import Caller
+from tk.answer import Answer
 from tk.conf import settings
 from tk.errors import BadRequest, GetRefused, HttpError, TkError
 from tk.record import Receipt, Record
@@ -21,29 +24,29 @@ logger = logging.getLogger(__name__)
 @transaction.non_atomic_requests  # no transaction is held while the brokers answer
 def produce(request: HttpRequest) -> HttpResponse:
     """GET ?message=hello (while GET_PRODUCES) or POST: `Produced message.`, or JSON where it is asked for."""
-    as_json = "application/json" in request.headers.get("Accept", "")
+    began = time.monotonic()
+    as_json = answer.wants_json(request.headers.get("Accept", ""))
     try:
         receipt = _produce(request)
     except TkError as error:
+        metrics.observe(error.code, time.monotonic() - began)
         return refusal(error, as_json=as_json)
-    if as_json:
-        return JsonResponse(
-            {
-                "topic": receipt.topic,
-                "partition": receipt.partition,
-                "offset": receipt.offset,
-                "timestamp": receipt.timestamp,
-            }
-        )
-    return HttpResponse("Produced message.", content_type="text/plain; charset=utf-8")
+    metrics.observe("produced", time.monotonic() - began)
+    return _response(answer.produced(receipt, as_json=as_json))
 
 
-def _produce(request: HttpRequest) -> Receipt:
+def admit(request: HttpRequest) -> Caller:
+    """Who may produce here by this method. Raises GetRefused, CrossSite, Unauthenticated or Forbidden."""
     gets = django_settings.DEBUG if settings.GET_PRODUCES is None else settings.GET_PRODUCES
     if request.method != "POST" and not (gets and request.method == "GET"):
         raise GetRefused
     caller = access.identify(request)
     access.require(caller, "tk.produce")
+    return caller
+
+
+def _produce(request: HttpRequest) -> Receipt:
+    caller = admit(request)
     record = _read(request)
     access.require(caller, "tk.produce", record.topic)
     receipt = producer.send(record)
@@ -91,21 +94,12 @@ def _body(request: HttpRequest) -> bytes:
 
 
 def refusal(error: HttpError, *, as_json: bool) -> HttpResponse:
-    """The answer to a request that failed: the error's status and message, with its code in a header or in JSON."""
-    text = str(error)
-    response: HttpResponse = (
-        JsonResponse({"code": error.code, "error": text})
-        if as_json
-        else HttpResponse(text + "\n", content_type="text/plain; charset=utf-8")
-    )
-    response.status_code = error.status
-    response["X-Error-Code"] = error.code
-    if error.retry_after is not None:
-        response["Retry-After"] = str(error.retry_after)
-    if error.status == 405:
-        response["Allow"] = "POST"
-    if error.status == 401:
-        response["WWW-Authenticate"] = "Bearer"
-    if error.status >= 500:
-        logger.warning("not produced", extra={"action": "produce", "code": error.code})
+    """The answer to a request that failed; see tk.answer.refused."""
+    return _response(answer.refused(error, as_json=as_json))
+
+
+def _response(given: Answer) -> HttpResponse:
+    response = HttpResponse(given.body, status=given.status, content_type=given.content_type)
+    for name, value in given.headers:
+        response[name] = value
     return response

@@ -8,7 +8,11 @@ from django.core.asgi import get_asgi_application
 
 from tutorialkafka.lifespan import lifespan
 
-application = lifespan(get_asgi_application())
+django_application = get_asgi_application()  # before the next import: it makes the app registry ready
+
+from tk.asgi import fast_lane
+
+application = lifespan(fast_lane(django_application))
 
 from tkcons import server  # after the line above: the app registry is ready
 

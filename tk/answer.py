@@ -1,0 +1,52 @@
+"""What /tkprod answers, the same from Django's view and from the fast lane."""
+
+import logging
+
+import msgspec
+
+from tk.errors import HttpError
+from tk.record import Receipt
+
+logger = logging.getLogger(__name__)
+
+TEXT = "text/plain; charset=utf-8"
+JSON = "application/json"
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """An HTTP answer. headers: beside the content's type."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+_PRODUCED = Answer(200, TEXT, b"Produced message.")
+
+
+def wants_json(accept: str) -> bool:
+    """Whether the Accept header asks for JSON."""
+    return JSON in accept
+
+
+def produced(receipt: Receipt, *, as_json: bool) -> Answer:
+    """The brokers have the message: `Produced message.`, or where it is."""
+    return Answer(200, JSON, msgspec.json.encode(receipt)) if as_json else _PRODUCED
+
+
+def refused(error: HttpError, *, as_json: bool) -> Answer:
+    """The answer to a request that failed: the error's status and message, with its code in a header or in JSON."""
+    text = str(error)
+    headers = [("X-Error-Code", error.code)]
+    if error.retry_after is not None:
+        headers.append(("Retry-After", str(error.retry_after)))
+    if error.status == 405:
+        headers.append(("Allow", "POST"))
+    if error.status == 401:
+        headers.append(("WWW-Authenticate", "Bearer"))
+    if error.status >= 500:
+        logger.warning("not produced", extra={"action": "produce", "code": error.code})
+    if as_json:
+        return Answer(error.status, JSON, msgspec.json.encode({"code": error.code, "error": text}), tuple(headers))
+    return Answer(error.status, TEXT, text.encode() + b"\n", tuple(headers))
