@@ -8,7 +8,7 @@ export DATA
 endif
 BIN = .venv/bin
 
-.PHONY: run test lint types check audit lock format screenshots
+.PHONY: run test bench lint types check audit lock format screenshots
 
 run:
 	@exec $(PYTHON) run.py
@@ -35,6 +35,10 @@ check: .venv/installed-dev
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# make bench ONLY=consume,relay    a part; QUICK=1: a smoke run
+bench: .venv/installed-dev
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
 # Known vulnerabilities in what the lock names; asks a service on the network, so it is no test.
 audit: .venv/installed-dev
