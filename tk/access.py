@@ -78,16 +78,18 @@ def _allowed(caller: Caller, topic: str) -> bool:
     return any(fnmatchcase(topic, p) for p in patterns) and caller.sees(topic)
 
 
-def identify(request: HttpRequest) -> Caller:
+def identify(request: HttpRequest, *, linked: bool = False) -> Caller:
     """Who sent the request. Raises CrossSite when a browser says that another site did, Unauthenticated at a bad token.
 
     A request that comes with a browser's cookies, or with none, may be another site's doing; a token's may not.
+    linked: a page that only shows: a person may follow another site's link to it.
     """
     authorization = request.META.get("HTTP_AUTHORIZATION", "")
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() == "bearer":
         return _by_token(token.strip())
-    refuse_cross_site(request)
+    if not (linked and _is_link(request)):
+        refuse_cross_site(request)
     user = getattr(request, "user", None)
     if user is not None and user.is_authenticated:
         _check_csrf(request)
@@ -127,6 +129,12 @@ def refuse_cross_site(request: HttpRequest) -> None:
     if origin is not None and (origin in django_settings.CSRF_TRUSTED_ORIGINS or _own(request, origin)):
         return
     raise CrossSite
+
+
+def _is_link(request: HttpRequest) -> bool:
+    """Whether the browser says that this is a page of its own that it opens, and no form, frame or script."""
+    told = (request.method, request.META.get("HTTP_SEC_FETCH_MODE"), request.META.get("HTTP_SEC_FETCH_DEST"))
+    return told == ("GET", "navigate", "document") and "HTTP_ORIGIN" not in request.META
 
 
 def _own(request: HttpRequest, origin: str) -> bool:

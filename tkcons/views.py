@@ -1,69 +1,29 @@
 """/tkcons starts the consumer, /tkcons/stop stops it, /tkcons/status tells of it, /tkcons/read shows what it stored."""
 
 import logging
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Iterator
 from pathlib import Path
 
-from django.conf import settings as django_settings
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
-from django.utils.cache import patch_vary_headers
-from django.views.decorators.csrf import csrf_exempt
 
 from tk import access
-from tk.errors import Forbidden, GetRefused, TkError
-from tk.views import refusal
+from tk.errors import Forbidden
 from tkcons import groups, reader, web
-from tkcons.conf import settings
-from tkcons.errors import TkconsError
+from tkcons.guard import asks_for, guarded
 from tkcons.models import Group
 from tkcons.sinks.file import TextFileSink
 from tkcons.streams import stream
 
 logger = logging.getLogger(__name__)
 
-View = Callable[[HttpRequest, access.Caller], HttpResponseBase]
 PAGE = 100  # messages on a page
 PIECE = 65_536  # bytes of the text file in a chunk
 TEXT = "text/plain; charset=utf-8"
 
 
-def _view(*, changes: bool) -> Callable[[View], Callable[[HttpRequest], HttpResponseBase]]:
-    """What the views share: who asks, which methods act, errors as answers. `changes`: not by GET unless GET_STARTS."""
-
-    def decorate(view: View) -> Callable[[HttpRequest], HttpResponseBase]:
-        @csrf_exempt  # tk.access checks, by Origin, Sec-Fetch-Site and for sessions Django's token
-        @transaction.non_atomic_requests
-        @wraps(view)
-        def wrapped(request: HttpRequest) -> HttpResponseBase:
-            try:
-                if changes and request.method != "POST" and not _gets_act(request):
-                    raise GetRefused
-                response: HttpResponseBase = view(request, access.identify(request))
-            except (TkError, TkconsError) as error:
-                response = refusal(error, as_json=_asks_for(request, "application/json"))
-            patch_vary_headers(response, ["Accept", "Cookie", "Authorization"])
-            return response
-
-        return wrapped
-
-    return decorate
-
-
-def _gets_act(request: HttpRequest) -> bool:
-    allowed = django_settings.DEBUG if settings.GET_STARTS is None else settings.GET_STARTS
-    return bool(allowed) and request.method == "GET"
-
-
-def _asks_for(request: HttpRequest, kind: str) -> bool:
-    """Whether the client names this type itself: a browser names text/html, curl takes anything."""
-    return kind in request.headers.get("Accept", "")
-
-
-@_view(changes=True)
+@guarded(by_get=True)
 def start(request: HttpRequest, caller: access.Caller) -> HttpResponseBase:
     """`Started consumer`, however often: the desired state is set, and one consumer runs, not one more."""
     groups.want(Group.State.RUNNING, caller)
@@ -72,7 +32,7 @@ def start(request: HttpRequest, caller: access.Caller) -> HttpResponseBase:
     return _steered(request, "Started consumer")
 
 
-@_view(changes=True)
+@guarded(by_get=True)
 def stop(request: HttpRequest, caller: access.Caller) -> HttpResponseBase:
     """`Stopped consumer`: every process that runs a group stops within a heartbeat."""
     groups.want(Group.State.STOPPED, caller)
@@ -81,29 +41,29 @@ def stop(request: HttpRequest, caller: access.Caller) -> HttpResponseBase:
 
 
 def _steered(request: HttpRequest, text: str) -> HttpResponseBase:
-    if _asks_for(request, "application/json"):
+    if asks_for(request, "application/json"):
         return JsonResponse({"status": text, "groups": groups.status()})
-    if _asks_for(request, "text/html"):
+    if asks_for(request, "text/html"):
         return render(request, "tkcons/panel.html", {"said": text, "groups": groups.status()})
     return HttpResponse(text, content_type=TEXT)
 
 
-@_view(changes=False)
+@guarded()
 def status(request: HttpRequest, caller: access.Caller) -> HttpResponseBase:
     """The groups: desired state, members, partitions, lag, last errors; as JSON, or as a page for browsers."""
     access.require(caller, groups.CONTROL)
-    if _asks_for(request, "text/html"):
+    if asks_for(request, "text/html"):
         return render(request, "tkcons/panel.html", {"groups": groups.status()})
     return JsonResponse({"groups": groups.status()})
 
 
-@_view(changes=False)
+@guarded()
 def read(request: HttpRequest, caller: access.Caller) -> HttpResponseBase:
     """The consumed messages: a page for browsers, JSON Lines where asked for, else the text file."""
     access.require(caller, reader.VIEW)
-    if request.GET.get("format") == "jsonl" or _asks_for(request, "application/x-ndjson"):
+    if request.GET.get("format") == "jsonl" or asks_for(request, "application/x-ndjson"):
         return stream(request, reader.json_lines(caller), "application/x-ndjson")
-    if _asks_for(request, "text/html"):
+    if asks_for(request, "text/html"):
         return _page(request, caller)
     path = text_file(caller)
     if path is None:

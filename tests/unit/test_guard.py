@@ -1,0 +1,38 @@
+"""Whom the pages let in, and how they say no."""
+
+import pytest
+
+pytestmark = pytest.mark.django_db
+
+HTML = {"Accept": "text/html,*/*;q=0.8"}
+FROM_ELSEWHERE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+def test_a_browser_is_sent_to_the_login_and_a_client_is_told(client):
+    page = client.get("/tkcons/read?before=7", headers=HTML)
+    assert page.status_code == 302
+    assert page["Location"] == "/admin/login/?next=/tkcons/read%3Fbefore%3D7"
+    assert client.get("/tkcons/read").status_code == 401
+    assert client.get("/tkcons/read", headers={**HTML, "Authorization": "Bearer tk_wrong"}).status_code == 401
+    assert client.post("/tkcons/stop", headers=HTML).status_code == 401
+
+
+def test_a_page_that_refreshes_itself_is_loaded_anew_when_the_session_is_over(client):
+    answer = client.get("/tkcons/status", headers={**HTML, "HX-Request": "true"})
+    assert (answer.status_code, answer["HX-Refresh"]) == (401, "true")
+
+
+def test_who_lacks_the_permission_gets_a_page_that_says_so(client, django_user_model):
+    client.force_login(django_user_model.objects.create_user("ann"))
+    page = client.get("/tkcons/read", headers=HTML)
+    assert (page.status_code, page["X-Error-Code"]) == (403, "forbidden")
+    assert "ann lacks the permission tkcons.view_payload." in page.content.decode()
+
+
+def test_a_link_on_another_site_may_be_followed_but_does_nothing(client, settings, admin_user):
+    client.force_login(admin_user)
+    settings.TKCONS = {"GET_STARTS": True}
+    assert client.get("/tkcons/status", headers={**HTML, **FROM_ELSEWHERE}).status_code == 200
+    assert client.get("/tkcons/stop", headers={**HTML, **FROM_ELSEWHERE}).status_code == 403
+    for other in ({"Sec-Fetch-Mode": "no-cors"}, {"Sec-Fetch-Dest": "iframe"}, {"Origin": "https://evil.example"}):
+        assert client.get("/tkcons/status", headers={**HTML, **FROM_ELSEWHERE, **other}).status_code == 403

@@ -1,0 +1,77 @@
+"""What all views share: who asks, which methods act, errors as answers that suit who asked."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate
+
+from django.conf import settings as django_settings
+from django.contrib.auth.views import redirect_to_login
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.utils.cache import patch_vary_headers
+from django.views.decorators.csrf import csrf_exempt
+
+from tk import access
+from tk.access import Caller
+from tk.errors import GetRefused, TkError, Unauthenticated
+from tk.views import refusal
+from tkcons.conf import settings
+from tkcons.errors import TkconsError
+
+View = Callable[Concatenate[HttpRequest, Caller, ...], HttpResponseBase]
+READS = {"GET", "HEAD"}
+
+
+def guarded(*, changes: bool = False, by_get: bool = False) -> Callable[[View], Callable[..., HttpResponseBase]]:
+    """A view that is told who asks: ``view(request, caller, ...)``; what it raises of ours becomes the answer.
+
+    changes: a POST alone acts. by_get: a GET too, where GET_STARTS allows it, as in the tutorial. Without either the
+    view decides by the method. A browser that is not logged in is sent to LOGIN_URL, everybody else gets 401.
+    """
+
+    def decorate(view: View) -> Callable[..., HttpResponseBase]:
+        @csrf_exempt  # tk.access checks, by Origin, Sec-Fetch-Site and for sessions Django's token
+        @transaction.non_atomic_requests
+        @wraps(view)
+        def wrapped(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
+            acts = changes or by_get
+            try:
+                if acts and request.method != "POST" and not (by_get and _gets_act(request)):
+                    raise GetRefused
+                response = view(request, access.identify(request, linked=not acts), **kwargs)
+            except (TkError, TkconsError) as error:
+                response = _refused(request, error)
+            patch_vary_headers(response, ["Accept", "Cookie", "Authorization"])
+            return response
+
+        return wrapped
+
+    return decorate
+
+
+def _gets_act(request: HttpRequest) -> bool:
+    allowed = django_settings.DEBUG if settings.GET_STARTS is None else settings.GET_STARTS
+    return bool(allowed) and request.method == "GET"
+
+
+def asks_for(request: HttpRequest, kind: str) -> bool:
+    """Whether the client names this type itself: a browser names text/html, curl takes anything."""
+    return kind in request.headers.get("Accept", "")
+
+
+def _refused(request: HttpRequest, error: TkError | TkconsError) -> HttpResponse:
+    answer = refusal(error, as_json=asks_for(request, "application/json"))
+    if "HX-Request" in request.headers:
+        if isinstance(error, Unauthenticated):
+            answer["HX-Refresh"] = "true"  # the session is over: loaded anew, the page leads to the login
+        return answer
+    if not asks_for(request, "text/html") or "Authorization" in request.headers:
+        return answer
+    if isinstance(error, Unauthenticated) and request.method in READS:
+        return redirect_to_login(request.get_full_path())
+    page = render(request, "tkcons/error.html", {"error": error}, status=error.status)
+    for name, value in answer.items():
+        page.headers.setdefault(name, value)
+    return page
