@@ -75,6 +75,25 @@ class UnknownTopic(InvalidRecord):
     status = 404
 
 
+class TopicExists(InvalidRecord):
+    """There is a topic of this name already."""
+
+    code = "topic_exists"
+    status = 409
+
+
+class InvalidReplication(InvalidRecord):
+    """A replication factor is 1 to the number of brokers."""
+
+    code = "invalid_replication"
+
+
+class InvalidConfig(InvalidRecord):
+    """The topic's configuration has an error."""
+
+    code = "invalid_config"
+
+
 class InvalidKey(InvalidRecord):
     """The key cannot be used."""
 

@@ -97,12 +97,15 @@ class Metadata:
             self._admin, self._pid = AdminClient(client_config()), os.getpid()
         return self._admin
 
+    def client(self) -> AdminClient:
+        """This process's client for questions to the cluster; thread-safe."""
+        with self._lock:
+            return self._client()
+
     def ping(self) -> None:
         """Raise NotSent unless the cluster answers within ASK_SECONDS."""
-        with self._lock:
-            client = self._client()
         try:
-            client.describe_cluster(request_timeout=ASK_SECONDS).result()
+            self.client().describe_cluster(request_timeout=ASK_SECONDS).result()
         except KafkaException as error:
             raise NotSent(f"Kafka does not answer ({error.args[0].str()}).") from error
 
@@ -110,6 +113,7 @@ class Metadata:
 metadata = Metadata()
 get = metadata.get
 ping = metadata.ping
+client = metadata.client
 
 
 def _on_setting(setting: str, **kwargs: object) -> None:
