@@ -12,7 +12,7 @@ from tkcons import repeats
 from tkcons.conf import settings
 from tkcons.errors import SinkUnavailable, StaleOwner
 from tkcons.models import Gap, Message, Position, SeenEvent
-from tkcons.repeats import Event
+from tkcons.repeats import Event, Found
 from tkcons.sinks.base import Batch, Claim, Place
 
 # PostgreSQL, in ms. An owner that hangs inside its transaction holds the position's row: the new owner gives up its wait
@@ -73,6 +73,13 @@ def advance(batches: Sequence[Batch], keys: dict[Place, int], using: str) -> Non
         )
         if not moved:
             raise _stale(batch.place)
+
+
+def stop_at(batch: Batch, offset: int, key: int, using: str) -> None:
+    """The transaction that has advanced past the batch did not come to its end: the position is here. Raises StaleOwner."""
+    rows = Position.objects.using(using).filter(pk=key, generation=batch.claim.generation, next_offset=batch.end)
+    if not rows.update(next_offset=offset):
+        raise _stale(batch.place)
 
 
 def tried(keys: dict[Place, int], using: str) -> dict[Place, tuple[int, int]]:
@@ -137,7 +144,13 @@ def without_repeats(group: str, batches: Sequence[Batch], keys: dict[Place, int]
     Inside the transaction that stores the batches. A batch may come back empty. Raises SinkUnavailable when another
     partition stores the same event at this moment: the next try sees it.
     """
-    found = repeats.find(batches, lambda events: _seen(group, events, using))
+    found = repeats.find(batches, lambda events: seen(group, events, using))
+    remember(group, found, keys, using)
+    return found.batches
+
+
+def remember(group: str, found: Found, keys: dict[Place, int], using: str) -> None:
+    """Remember new events, note repeats as gaps. Raises SinkUnavailable as `without_repeats` does."""
     if found.events:
         now = timezone.now()
         rows = [
@@ -153,7 +166,6 @@ def without_repeats(group: str, batches: Sequence[Batch], keys: dict[Place, int]
             Gap(position_id=keys[place], first_offset=offset, end_offset=offset + 1, reason=Gap.Reason.REPEAT)
             for place, offset in found.repeats
         )
-    return found.batches
 
 
 def forget_events(group: str, using: str) -> None:
@@ -165,7 +177,8 @@ def forget_events(group: str, using: str) -> None:
         events.filter(pk__in=old).delete()
 
 
-def _seen(group: str, events: set[Event], using: str) -> set[Event]:
+def seen(group: str, events: set[Event], using: str) -> set[Event]:
+    """Those of the events that the group has stored."""
     rows = SeenEvent.objects.using(using).filter(
         group=group,
         topic_id__in={event.topic_id for event in events},

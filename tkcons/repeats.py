@@ -24,6 +24,11 @@ class Found(NamedTuple):
     events: dict[Event, tuple[int, int]]
     repeats: list[tuple[Place, int]]  # place and offset of what was taken out
 
+    def before(self, offset: int) -> "Found":
+        """Of one batch alone: what is before this offset."""
+        events = {event: where for event, where in self.events.items() if where[1] < offset}
+        return self._replace(events=events, repeats=[each for each in self.repeats if each[1] < offset])
+
 
 def find(batches: Sequence[Batch], seen: Callable[[set[Event]], set[Event]]) -> Found:
     """Take repeats out: events that `seen` knows (it is asked once, and only if there are any), or earlier in these."""

@@ -71,7 +71,7 @@ class DatabaseContract(SinkContract):
         claims = self.begun(sink, PLACE, OTHER)
         event = {"headers": [(EVENT_ID_HEADER, b"a")]}
         sink.write([Batch(PLACE, claims[PLACE], [message(PLACE, 0, **event)], 1)])
-        monkeypatch.setattr(positions, "_seen", lambda *_: set())  # the other partition's transaction is still open
+        monkeypatch.setattr(positions, "seen", lambda *_: set())  # the other partition's transaction is still open
         other = [Batch(OTHER, claims[OTHER], [message(OTHER, 0, **event)], 1)]
         with pytest.raises(SinkUnavailable):
             sink.write(other)

@@ -1,40 +1,33 @@
 """The sink behind `@handler`: a function is called in the transaction that moves the position."""
 
-import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from asgiref.sync import async_to_sync
-from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.db import DatabaseError, InterfaceError, connections, transaction
 
 from tk.errors import TkError
-from tkcons import deadletters, positions
-from tkcons.errors import Reject, RetryLater, SinkUnavailable, StaleOwner
+from tkcons import deadletters, positions, repeats
+from tkcons.call import LEEWAY_SECONDS, Call, Failure
+from tkcons.errors import RetryLater, SinkUnavailable, StaleOwner
 from tkcons.handlers import Handler
-from tkcons.received import Received
 from tkcons.sinks.base import Batch, Claim, Place
 from tkcons.sinks.database import PositionedSink, translated
 
 logger = logging.getLogger(__name__)
 
-SLICE_SECONDS = 1.0  # how long one write goes on before other partitions, a revoke or a stop have their turn
+# How long a transaction goes on calling for one message after the other. It holds the position's row (on SQLite the
+# whole database), and meanwhile other partitions, a revoke and a stop wait for their turn.
+SLICE_SECONDS = 0.5
 CALL_MESSAGES = 1_000  # of one transaction, where the handler takes messages singly
-LETTERS = 100  # dead letters handled again before messages have their turn
-QUERY_CANCELED = "57014"  # SQLSTATE; by statement_timeout, which is the statement's fault
-LEEWAY_SECONDS = 15.0  # beyond the timeout, until PostgreSQL ends the transaction of a handler that hangs
-
-
-class _Failure(Exception):
-    """What a handler or a decoder raised. offset: of the message, if that is known; final: no other try."""
-
-    def __init__(self, error: BaseException, offset: int | None, *, final: bool = False) -> None:
-        super().__init__(str(error))
-        self.error = error
-        self.offset = offset
-        self.final = final
+# Who waits for SQLite's lock looks for it every 0.1 s: after a transaction that was long it is left free for a while,
+# or a handler that writes again at once would starve heartbeats and requests.
+LONG_SECONDS = 0.05
+FREE_SECONDS = 0.1
 
 
 class ProcessEnded(Exception):
@@ -52,7 +45,7 @@ class _Course:
     limit: int
     alone_until: int = 0
     tries: int = 0
-    failed: dict[int, _Failure] = field(default_factory=dict)
+    failed: dict[int, Failure] = field(default_factory=dict)
 
 
 class HandlerSink(PositionedSink):
@@ -67,7 +60,7 @@ class HandlerSink(PositionedSink):
         self._handler = handler
         self._most = handler.batch or CALL_MESSAGES
         self._courses: dict[Place, _Course] = {}
-        self._called_at = 0.0  # monotonic, while a call is under way
+        self._call = Call(handler, self.using)
 
     def claim(self, places: Iterable[Place]) -> dict[Place, Claim]:
         claims = super().claim(places)
@@ -80,15 +73,14 @@ class HandlerSink(PositionedSink):
 
     def write(self, batches: Sequence[Batch]) -> int:
         (batch,) = batches
-        position = batch.claim.next_offset
-        ends = time.monotonic() + SLICE_SECONDS
-        messages = list(batch.messages)
-        while messages and time.monotonic() < ends:
+        position, messages = batch.claim.next_offset, batch.messages
+        until = time.monotonic() + SLICE_SECONDS
+        while messages and time.monotonic() < until:
             chunk = self._chunk(self._courses[batch.place], messages)
             end = batch.end if len(chunk) == len(messages) else _offset(chunk[-1]) + 1
             part = Batch(batch.place, Claim(batch.claim.generation, position), chunk, end)
             try:
-                done = self._handle(part)
+                position = self._handle(part, until)
             except RetryLater as error:
                 error.next_offset = position
                 raise
@@ -96,9 +88,7 @@ class HandlerSink(PositionedSink):
                 if position == batch.claim.next_offset:
                     raise
                 raise RetryLater(str(error), seconds=self._handler.pauses[0], next_offset=position) from error
-            if done:
-                position = end
-                del messages[: len(chunk)]
+            messages = messages[bisect_left(messages, position, key=_offset) :]
         if not batch.messages:  # a seek
             with translated(), transaction.atomic(using=self.using):
                 positions.advance([batch], self._keys, self.using)
@@ -107,21 +97,17 @@ class HandlerSink(PositionedSink):
 
     def tick(self) -> None:
         super().tick()
+        until = time.monotonic() + SLICE_SECONDS
         try:
-            for letter in deadletters.take(self.group, LETTERS, self.using):
-                self._handle_letter(letter)
+            while time.monotonic() < until and (letters := deadletters.take(self.group, 1, self.using)):
+                self._handle_letter(letters[0])
         except (DatabaseError, InterfaceError, SinkUnavailable) as error:
             logger.warning("letters not handled", extra={"action": "resend", "group": self.group, "error": str(error)})
 
     def overdue(self) -> str:
-        called_at = self._called_at
-        # An async function is cancelled at its timeout, unless it blocks its loop.
-        limit = self._handler.timeout + (LEEWAY_SECONDS if self._handler.is_async else 0)
-        if called_at and time.monotonic() - called_at > limit:
-            return f"{self._handler.name} has not returned within its timeout of {self._handler.timeout:g} s."
-        return ""
+        return self._call.overdue()
 
-    def _chunk(self, course: _Course, messages: list[Any]) -> list[Any]:
+    def _chunk(self, course: _Course, messages: Sequence[Any]) -> Sequence[Any]:
         """The next messages of one transaction: those that fail, and those among which a process ended, stand alone."""
         first = _offset(messages[0])
         if first < course.alone_until or first in course.failed:
@@ -131,49 +117,70 @@ class HandlerSink(PositionedSink):
             chunk = [message for message in chunk if _offset(message) < min(course.failed)]
         return chunk
 
-    def _handle(self, part: Batch) -> bool:
-        """Handle the messages in one transaction; False: they shall be cut smaller. Raises RetryLater, StaleOwner."""
+    def _handle(self, part: Batch, until: float) -> int:
+        """Handle messages of this part in one transaction, or settle what becomes of a single one; give the position.
+
+        It has not moved where they shall be cut smaller. Raises RetryLater, StaleOwner.
+        """
         course = self._courses[part.place]
         single = len(part.messages) == 1
         known = course.failed.pop(_offset(part.messages[0]), None)
         most = self._handler.tries
         if known is None and single and most is not None and course.tries >= most:
-            known = _Failure(ProcessEnded(" ".join((ProcessEnded.__doc__ or "").split())), None, final=True)
+            known = Failure(ProcessEnded(" ".join((ProcessEnded.__doc__ or "").split())), None, final=True)
         tries = course.tries + 1 if single and known is None else course.tries
+        end = part.end
         if known is None:
             with translated():
                 positions.try_from(part, self._keys[part.place], tries, self.using)
-            known = self._call_in_transaction(part)
+            try:
+                end = self._call_in_transaction(part, until)
+            except Failure as failure:
+                known = failure
         elif not known.final:
             tries += 1  # it failed among others: that was its first try
             with translated():
                 positions.try_from(part, self._keys[part.place], tries, self.using)
-        if known is None:
-            course.tries, course.limit = 0, min(self._most, course.limit * 2)
-            return True
-        if not single:
+        if known is not None and not single:
             self._cut(course, part, known)
-            return False
-        course.tries = tries
-        self._fail(part, known, tries)
+            return part.claim.next_offset
+        if known is not None:
+            course.tries = tries
+            self._fail(part, known, tries)
         course.tries, course.limit = 0, min(self._most, course.limit * 2)
-        return True
+        return end
 
-    def _call_in_transaction(self, part: Batch) -> _Failure | None:
+    def _call_in_transaction(self, part: Batch, until: float) -> int:
+        """Call for these messages until the slice is over; give the position that the transaction has come to."""
+        end = part.end
         idle = (self._handler.timeout + LEEWAY_SECONDS) * 1000
-        try:
-            with translated(), transaction.atomic(using=self.using):
-                positions.limit_waits(self.using, int(idle))
-                positions.advance([part], self._keys, self.using)
-                (kept,) = positions.without_repeats(self.group, [part], self._keys, self.using)
-                positions.unlimit_locks(self.using)
-                if kept.messages:
-                    self._call(kept.messages)
-        except _Failure as failure:
-            return failure
-        return None
+        with translated(), self._transaction():
+            positions.limit_waits(self.using, int(idle))
+            # Before the first call, so that a stale owner calls nothing; the row stays ours until the commit.
+            positions.advance([part], self._keys, self.using)
+            found = repeats.find([part], lambda events: positions.seen(self.group, events, self.using))
+            positions.unlimit_locks(self.using)
+            (kept,) = found.batches
+            handled = self._call(kept.messages, until) if kept.messages else 0
+            if handled < len(kept.messages):
+                end = _offset(kept.messages[handled])
+                positions.stop_at(part, end, self._keys[part.place], self.using)
+                found = found.before(end)
+            positions.remember(self.group, found, self._keys, self.using)
+        return end
 
-    def _cut(self, course: _Course, part: Batch, failure: _Failure) -> None:
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            with transaction.atomic(using=self.using):
+                yield
+        finally:
+            held, connection = time.monotonic() - began, connections[self.using]
+            if held > LONG_SECONDS and connection.vendor == "sqlite" and not connection.in_atomic_block:
+                time.sleep(min(held / 5, FREE_SECONDS))
+
+    def _cut(self, course: _Course, part: Batch, failure: Failure) -> None:
         if failure.offset is None:
             course.limit = max(1, len(part.messages) // 2)
         else:
@@ -183,7 +190,7 @@ class HandlerSink(PositionedSink):
             extra={"action": "handle", "group": self.group, "records": len(part.messages), "error": str(failure.error)},
         )
 
-    def _fail(self, part: Batch, failure: _Failure, tries: int) -> None:
+    def _fail(self, part: Batch, failure: Failure, tries: int) -> None:
         """One message has failed: raise RetryLater, or make it a dead letter."""
         (message,) = part.messages
         told = {
@@ -205,7 +212,7 @@ class HandlerSink(PositionedSink):
             try:
                 deadletters.send(letter, self._handler.dead_letter)
             except TkError as error:
-                self._courses[part.place].failed[_offset(message)] = _Failure(failure.error, None, final=True)
+                self._courses[part.place].failed[_offset(message)] = Failure(failure.error, None, final=True)
                 reason = f"{where} waits for the dead-letter topic {self._handler.dead_letter}: {error}"
                 raise RetryLater(reason, seconds=self._handler.pauses[0]) from error
         with translated(), transaction.atomic(using=self.using):
@@ -218,12 +225,12 @@ class HandlerSink(PositionedSink):
 
     def _handle_letter(self, letter: Any) -> None:
         try:
-            with translated(), transaction.atomic(using=self.using):
+            with translated(), self._transaction():
                 deadletters.settle(letter, self.using)
-                self._call([deadletters.as_message(letter)])
+                self._call([deadletters.as_message(letter)], 0.0)
         except StaleOwner as error:
             logger.info("not settled", extra={"action": "resend", "group": self.group, "error": str(error)})
-        except _Failure as failure:
+        except Failure as failure:
             logger.warning(
                 "dead letter failed again",
                 extra={"action": "resend", "group": self.group, "letter": letter.pk},
@@ -231,78 +238,6 @@ class HandlerSink(PositionedSink):
             )
             with translated():
                 deadletters.fail_again(letter, failure.error, self.using)
-
-    def _call(self, messages: Sequence[Any]) -> None:
-        """Decode and call. Raises _Failure, and SinkUnavailable where the database is what failed."""
-        received = self._decode(messages)
-        call = async_to_sync(self._call_async) if self._handler.is_async else self._call_sync
-        try:
-            call(received)
-        finally:
-            self._called_at = 0.0
-
-    def _decode(self, messages: Sequence[Any]) -> list[Received]:
-        try:
-            return list(map(Received, messages, map(self._handler.decode, messages)))
-        except Exception:  # noqa: BLE001  whatever a decoder raises: below it is told of which message
-            received = []
-            for message in messages:
-                try:
-                    received.append(Received(message, self._handler.decode(message)))
-                except Exception as error:
-                    raise _Failure(error, _offset(message), final=True) from error
-            return received
-
-    def _call_sync(self, received: list[Received]) -> None:
-        function = self._handler.function
-        offset = None
-        try:
-            if self._handler.batch is not None:
-                self._called_at = time.monotonic()
-                function(received)
-                return
-            for each in received:
-                self._called_at = time.monotonic()
-                offset = each
-                function(each)
-        except (Exception, SystemExit) as error:
-            raise self._failure(error, offset) from error
-
-    async def _call_async(self, received: list[Received]) -> None:
-        """async_to_sync gives the handler this thread's database connection: what it writes is in the transaction."""
-        function, timeout = self._handler.function, self._handler.timeout
-        offset = None
-        try:
-            self._called_at = time.monotonic()
-            if self._handler.batch is not None:
-                async with asyncio.timeout(timeout):
-                    await function(received)
-                return
-            for each in received:
-                self._called_at = time.monotonic()
-                offset = each
-                async with asyncio.timeout(timeout):
-                    await function(each)
-        except (Exception, SystemExit) as error:
-            raise self._failure(error, offset) from error
-
-    def _failure(self, error: BaseException, received: Received | None) -> Exception:
-        """The database's outage as SinkUnavailable, which is no message's fault; everything else as a failure."""
-        if isinstance(error, (OperationalError, InterfaceError)) and self._is_outage(error):
-            return SinkUnavailable(f"The database failed {self._handler.name}: {error}")
-        if isinstance(error, Reject):
-            received = error.received or received
-            return _Failure(error, received.offset if received else None, final=True)
-        return _Failure(error, received.offset if received else None)
-
-    def _is_outage(self, error: DatabaseError | InterfaceError) -> bool:
-        connection = connections[self.using]
-        if connection.vendor == "sqlite":
-            return "locked" in str(error) or "busy" in str(error)
-        # Connections, serialization and deadlock, administrator's doings, resources: SQLSTATE classes of PostgreSQL.
-        state = str(getattr(error.__cause__, "sqlstate", None) or "")
-        lost = bool(getattr(connection.connection, "closed", True))
-        return lost or (state[:2] in {"08", "40", "53", "57"} and state != QUERY_CANCELED)
 
 
 def _offset(message: Any) -> int:

@@ -1,6 +1,9 @@
-"""A handler's transaction on PostgreSQL: what another owner, a timeout and an outage do to it."""
+"""A handler's transaction on both databases: what another owner, a slow call, a timeout and an outage do to it."""
 
+import sqlite3
 import threading
+from contextlib import closing
+from functools import partial
 
 import pytest
 from confluent_kafka import Message
@@ -8,22 +11,26 @@ from django.contrib.auth.models import Group as Role
 from django.db import connections, transaction
 
 from tk.access import CODE
+from tk.record import EVENT_ID_HEADER
 from tkcons import deadletters, positions
 from tkcons.errors import RetryLater, SinkUnavailable, StaleOwner
 from tkcons.handlers import Handler
-from tkcons.models import DeadLetter, Position
+from tkcons.models import DeadLetter, Gap, Position, SeenEvent
 from tkcons.sinks.base import Batch, Claim, Place
 from tkcons.sinks.handler import HandlerSink
 
 PLACE = Place("orders", "id-1", 0)
 
 
-@pytest.fixture(autouse=True)
-def _empty(postgres_alias, django_db_blocker):
-    with django_db_blocker.unblock():
-        yield
-        for model in (DeadLetter, Position, Role):
-            model.objects.using("postgres").all().delete()
+pytestmark = [
+    pytest.mark.usefixtures("postgres_alias"),
+    pytest.mark.django_db(transaction=True, databases=["default", "postgres"]),
+]
+
+
+@pytest.fixture(params=["default", "postgres"])
+def using(request) -> str:
+    return request.param
 
 
 def sink_of(function, **options) -> HandlerSink:
@@ -53,43 +60,144 @@ def begun(sink: HandlerSink) -> Claim:
     return sink.claim([PLACE])[PLACE]
 
 
-def note(message) -> None:
-    Role.objects.using("postgres").create(name=message.value.decode())
+def note(message, using: str = "postgres") -> None:
+    Role.objects.using(using).create(name=message.value.decode())
 
 
-def noted() -> list[str]:
-    return sorted(Role.objects.using("postgres").values_list("name", flat=True))
+def noted(using: str = "postgres") -> list[str]:
+    return list(Role.objects.using(using).order_by("pk").values_list("name", flat=True))
 
 
-def position() -> int:
-    return Position.objects.using("postgres").get().next_offset
+def position(using: str = "postgres") -> int:
+    return Position.objects.using(using).get().next_offset
 
 
-def test_effects_and_position_in_one_transaction():
-    sink = sink_of(note)
+def test_effects_and_position_in_one_transaction(using):
+    sink = sink_of(partial(note, using=using), using=using)
     assert sink.write([batch(begun(sink), 0, 1, 2)]) == 3
-    assert noted() == ["v0", "v1", "v2"]
-    assert position() == 3
+    assert noted(using) == ["v0", "v1", "v2"]
+    assert position(using) == 3
 
 
-def test_a_failure_rolls_back_both_and_at_last_is_a_letter():
+def test_a_failure_rolls_back_both_and_at_last_is_a_letter(using):
     def fail(message):
-        note(message)
+        note(message, using)
         if message.offset == 1:
             raise ValueError("poison")
 
-    sink = sink_of(fail)
+    sink = sink_of(fail, using=using)
     claim = begun(sink)
     with pytest.raises(RetryLater) as caught:
         sink.write([batch(claim, 0, 1, 2)])
-    assert caught.value.next_offset == position() == 1
-    assert noted() == ["v0"]
+    assert caught.value.next_offset == position(using) == 1
+    assert noted(using) == ["v0"]
     assert sink.write([batch(claim._replace(next_offset=1), 1, 2)]) == 3
-    assert noted() == ["v0", "v2"]
-    letter = DeadLetter.objects.using("postgres").get()
-    found = deadletters.waiting(CODE, "postgres")
+    assert noted(using) == ["v0", "v2"]
+    letter = DeadLetter.objects.using(using).get()
+    found = deadletters.waiting(CODE, using)
     assert [each.pk for each in found.filter(deadletters.matches("v1"))] == [letter.pk]  # text in the value's bytes
     assert not found.filter(deadletters.matches("v7")).exists()
+
+
+def test_the_old_owner_is_refused_before_its_handler_is_called(using):
+    calls: list[object] = []
+    old, new = sink_of(calls.append, using=using), sink_of(note, using=using)
+    claim = begun(old)
+    new.claim([PLACE])
+    with pytest.raises(StaleOwner):
+        old.write([batch(claim, 0)])
+    assert calls == []
+
+
+class Clock:
+    """Time that goes on when a handler says so."""
+
+    def __init__(self) -> None:
+        self.now = 1.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_a_transaction_ends_with_its_slice_and_the_rest_comes_again(using, kind, monkeypatch):
+    """Whatever was not called is neither passed nor remembered: its event is no repeat when it comes again."""
+    clock = Clock()
+    monkeypatch.setattr("tkcons.call.time", clock)
+    monkeypatch.setattr("tkcons.sinks.handler.time", clock)
+    monkeypatch.setattr("tkcons.sinks.handler.LONG_SECONDS", 60.0)
+
+    def slow(message):
+        note(message, using)
+        clock.now += 0.3
+
+    async def slowly(message):
+        await Role.objects.using(using).acreate(name=message.value.decode())
+        clock.now += 0.3
+
+    sink = sink_of(slow if kind == "plain" else slowly, using=using)
+    claim = begun(sink)
+    ids = [b"a", b"b", b"a", b"c", b"d", b"b", b"e"]  # 2 and 5 are repeats
+    messages = [
+        Message(topic="orders", partition=0, offset=n, value=b"v%d" % n, headers=[(EVENT_ID_HEADER, each)])
+        for n, each in enumerate(ids)
+    ]
+    assert sink.write([Batch(PLACE, claim, messages, 7)]) == position(using) == 3
+    assert noted(using) == ["v0", "v1"]
+    assert sorted(SeenEvent.objects.using(using).values_list("event_id", flat=True)) == ["a", "b"]
+    assert list(Gap.objects.using(using).values_list("first_offset", flat=True)) == [2]
+    claim = claim._replace(next_offset=3)
+    assert sink.write([Batch(PLACE, claim, messages[3:], 7)]) == 6
+    assert sink.write([Batch(PLACE, claim._replace(next_offset=6), messages[6:], 7)]) == position(using) == 7
+    assert noted(using) == ["v0", "v1", "v3", "v4", "v6"]
+    assert list(Gap.objects.using(using).values_list("first_offset", flat=True)) == [2, 5]
+
+
+def test_a_batch_is_one_call_however_long_it_takes(using, monkeypatch):
+    monkeypatch.setattr("tkcons.sinks.handler.SLICE_SECONDS", 0.05)
+    sizes: list[int] = []
+
+    def slow(messages):
+        sizes.append(len(messages))
+        threading.Event().wait(0.1)
+
+    sink = sink_of(slow, using=using, batch=4)
+    claim = begun(sink)
+    assert sink.write([batch(claim, *range(6))]) == 4
+    assert sink.write([batch(claim._replace(next_offset=4), 4, 5)]) == 6
+    assert sizes == [4, 2]
+
+
+def test_a_slow_handler_leaves_sqlite_to_others():
+    def slow(message):
+        note(message, "default")
+        threading.Event().wait(0.2)
+
+    sink = sink_of(slow, using="default")
+    claim = begun(sink)
+    ending = threading.Event()
+
+    def work() -> None:
+        place = claim
+        try:
+            while not ending.is_set():
+                first = place.next_offset
+                place = place._replace(next_offset=sink.write([batch(place, *range(first, first + 1_000))]))
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        with closing(sqlite3.connect(connections["default"].settings_dict["NAME"], timeout=3)) as other:
+            for _ in range(6):
+                other.execute("BEGIN IMMEDIATE")
+                other.rollback()
+                ending.wait(0.2)
+    finally:
+        ending.set()
+        thread.join(20)
+    assert noted("default") == [f"v{number}" for number in range(position("default"))]
 
 
 def test_a_new_owner_waits_for_the_one_inside_its_transaction_and_then_goes_on_after_it(monkeypatch):
@@ -119,16 +227,6 @@ def test_a_new_owner_waits_for_the_one_inside_its_transaction_and_then_goes_on_a
     thread.join(20)
     assert second.claim([PLACE])[PLACE].next_offset == 1
     assert noted() == ["v0"]
-
-
-def test_the_old_owner_is_refused_before_its_handler_is_called():
-    calls: list[object] = []
-    old, new = sink_of(calls.append), sink_of(note)
-    claim = begun(old)
-    new.claim([PLACE])
-    with pytest.raises(StaleOwner):
-        old.write([batch(claim, 0)])
-    assert calls == []
 
 
 def test_the_server_ends_the_transaction_of_a_handler_that_hangs(monkeypatch):
