@@ -41,6 +41,7 @@ class Caller(msgspec.Struct, frozen=True):
     scopes: frozenset[str] | None = None  # of a token: it may do no more
     topics: tuple[str, ...] = ()  # of a token: patterns
     everything: bool = False  # at this machine in DEBUG, or Django code itself
+    identity: str = ""  # where names may repeat: which user or token it is
 
     def may(self, permission: str) -> bool:
         if self.everything:
@@ -96,7 +97,7 @@ def identify(request: HttpRequest, *, linked: bool = False) -> Caller:
     user = getattr(request, "user", None)
     if user is not None and user.is_authenticated:
         _check_csrf(request)
-        return Caller(user.get_username(), user)
+        return Caller(user.get_username(), user, identity=f"user {user.pk}")
     if is_local(request):
         return Caller("local", everything=True)
     return Caller("")
@@ -202,4 +203,6 @@ def _look_up(key: str) -> Caller:
         raise Unauthenticated("The token is unknown, revoked or expired.")
     if token.user is None and token.user_name:
         raise Unauthenticated("The token's user is gone.")
-    return Caller(f"token {token.name}", token.user, frozenset(token.scopes), tuple(token.topics))
+    return Caller(
+        f"token {token.name}", token.user, frozenset(token.scopes), tuple(token.topics), identity=f"token {token.pk}"
+    )

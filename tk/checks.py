@@ -8,6 +8,7 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 
 from tk.conf import settings
 from tk.errors import InvalidTopic
+from tk.idempotency import GRACE_SECONDS
 from tk.record import check_topic
 from tk.request import body_limit
 
@@ -46,7 +47,8 @@ def check_broker(app_configs: Apps, **kwargs: object) -> list[CheckMessage]:
 
 @register("tk")
 def check_values(app_configs: Apps, **kwargs: object) -> list[CheckMessage]:
-    """tk.E004: TOPIC is no topic's name. tk.E005: DELIVERY_TIMEOUT is not within REQUEST_TIMEOUT.
+    """tk.E004: TOPIC is no topic's name. tk.E005: DELIVERY_TIMEOUT is not within REQUEST_TIMEOUT. tk.E006: requests are
+    forgotten while they are under way.
 
     tk.W001: Django refuses bodies that a message of the allowed size may need.
     """
@@ -61,6 +63,14 @@ def check_values(app_configs: Apps, **kwargs: object) -> list[CheckMessage]:
                 "TK['DELIVERY_TIMEOUT'] is not less than TK['REQUEST_TIMEOUT'].",
                 hint="A request must hear what became of its message.",
                 id="tk.E005",
+            )
+        )
+    if settings.IDEMPOTENCY_SECONDS <= settings.REQUEST_TIMEOUT + GRACE_SECONDS:
+        found.append(
+            Error(
+                "TK['IDEMPOTENCY_SECONDS'] is not longer than a request may take.",
+                hint=f"More than {settings.REQUEST_TIMEOUT + GRACE_SECONDS}; a day is usual.",
+                id="tk.E006",
             )
         )
     limit = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE

@@ -31,6 +31,9 @@ DEFAULTS: dict[str, Any] = {
     "METADATA_SECONDS": 5.0,
     # Seconds for which a token's check is believed; a revocation takes effect within it.
     "TOKEN_SECONDS": 5.0,
+    # Seconds for which a request with an Idempotency-Key is remembered; longer than REQUEST_TIMEOUT, and no longer than
+    # consumers remember event ids (TKCONS["EVENT_DAYS"]).
+    "IDEMPOTENCY_SECONDS": 86_400,
     # The outbox. Whether messages of one key arrive in the order of commits on PostgreSQL, for which publish() takes an
     # advisory lock of the key until the transaction ends; off: in the order of inserts.
     "OUTBOX_COMMIT_ORDER": True,

@@ -131,6 +131,27 @@ class SlowBody(BadRequest):
     status = 408
 
 
+class InvalidIdempotencyKey(BadRequest):
+    """An Idempotency-Key is 1 to 255 visible ASCII characters without a comma, given once."""
+
+    code = "invalid_idempotency_key"
+
+
+class KeyReused(BadRequest):
+    """This Idempotency-Key was used for another message: a new message needs a new key."""
+
+    code = "idempotency_key_reused"
+    status = 422
+
+
+class InFlight(TkError):
+    """A request with this Idempotency-Key is being answered: ask again in a moment."""
+
+    code = "in_flight"
+    status = 409
+    retry_after = 1
+
+
 class Unauthenticated(TkError):
     """Say who you are: log in, or send `Authorization: Bearer <token>`."""
 

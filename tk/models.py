@@ -1,9 +1,10 @@
-"""API tokens, and the outbox."""
+"""API tokens, requests that may be repeated, and the outbox."""
 
 import uuid
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 
@@ -34,6 +35,31 @@ class Token(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class IdempotentRequest(models.Model):
+    """A request with an Idempotency-Key: committed before its message is sent, and answered from when it is repeated."""
+
+    caller = models.CharField(_("caller"), max_length=200)
+    method = models.CharField(_("method"), max_length=8)
+    path = models.CharField(_("path"), max_length=500)
+    key = models.CharField(_("key"), max_length=255)
+    fingerprint = models.CharField(_("fingerprint"), max_length=64)  # SHA-256 of what is sent
+    event_id = models.UUIDField(_("event id"))
+    attempt = models.PositiveIntegerField(_("attempt"), default=1)
+    locked_until = models.DateTimeField(_("in flight until"), null=True)  # NULL: no request is under way
+    content_type = models.CharField(_("content type"), max_length=100, blank=True)
+    answer = models.BinaryField(_("answer"), null=True)  # NULL: not acknowledged, or not known to be
+    created_at = models.DateTimeField(_("accepted"), db_default=Now())
+
+    class Meta:
+        verbose_name = _("idempotent request")
+        verbose_name_plural = _("idempotent requests")
+        constraints = [models.UniqueConstraint(fields=["caller", "method", "path", "key"], name="tk_idempotent_unique")]
+        indexes = [models.Index("created_at", name="tk_idempotent_created")]
+
+    def __str__(self) -> str:
+        return f"{self.caller} {self.method} {self.path} {self.key}"
 
 
 class OutboxEvent(models.Model):

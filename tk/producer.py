@@ -5,8 +5,10 @@ import logging
 import os
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import cast
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException, Message
@@ -27,7 +29,7 @@ from tk.errors import (
     TooLarge,
     UnknownTopic,
 )
-from tk.record import Receipt, Record, check
+from tk.record import Receipt, Record, check, with_event_id
 
 logger = logging.getLogger(__name__)
 
@@ -198,24 +200,26 @@ def close(seconds: float = 5.0) -> None:
             logger.warning("unacknowledged records dropped", extra={"action": "close", "records": dropped})
 
 
-def submit(record: Record, done: Done) -> None:
+def submit(record: Record, done: Done, event_id: uuid.UUID | None = None) -> None:
     """Check a record against the rules and the cluster, then send it; see Producer.send for `done`.
 
-    Raises InvalidRecord (with its subclasses), NotSent and QueueFull: nothing was sent then.
+    event_id: makes a repeat recognisable. Raises InvalidRecord (with its subclasses), NotSent and QueueFull: nothing was
+    sent then.
     """
     check(record)
     topic = topics.get(record.topic)
     if record.partition is not None and record.partition >= topic.partitions:
         raise InvalidPartition(f"Topic {topic.name!r} has the partitions 0 to {topic.partitions - 1}.")
-    current().send(record, done)
+    current().send(record if event_id is None else with_event_id(record, event_id), done)
 
 
-def send(record: Record) -> Receipt:
+def send(record: Record, event_id: uuid.UUID | None = None) -> Receipt:
     """Send a record and wait for the acknowledgement, at most until REQUEST_TIMEOUT.
 
+    event_id: makes a repeat recognisable.
     Raises what `submit` raises, and OutcomeUnknown, UnknownTopic, TooLarge or BrokerRefused as the broker answers.
     """
-    return _wait(submit, record)
+    return _wait(partial(submit, event_id=event_id), record)
 
 
 def forward(record: Record) -> Receipt:

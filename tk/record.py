@@ -2,6 +2,7 @@
 
 import base64
 import re
+import uuid
 
 import msgspec
 
@@ -80,6 +81,11 @@ def _check_headers(headers: Headers) -> None:
         size += len(name.encode()) + len(value or b"")
     if size > settings.MAX_HEADERS_BYTES:
         raise InvalidHeader(f"The headers have {size} bytes; at most {settings.MAX_HEADERS_BYTES} are taken.")
+
+
+def with_event_id(record: Record, event_id: uuid.UUID) -> Record:
+    """The record as it goes to Kafka when it may go twice; checked before, for the header is reserved."""
+    return msgspec.structs.replace(record, headers=((EVENT_ID_HEADER, str(event_id).encode()), *record.headers))
 
 
 def text_or_base64(data: bytes | None) -> tuple[str | None, str | None]:

@@ -5,14 +5,14 @@ import time
 
 from django.conf import settings as django_settings
 from django.core.exceptions import RequestDataTooBig
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
-from tk import access, answer, metrics, producer
+from tk import access, answer, idempotency, metrics, producer
 from tk import request as requests
 from tk.access import Caller
 from tk.answer import Answer
+from tk.atomic import non_atomic
 from tk.conf import settings
 from tk.errors import BadRequest, GetRefused, HttpError, TkError
 from tk.record import Receipt, Record
@@ -21,18 +21,18 @@ logger = logging.getLogger(__name__)
 
 
 @csrf_exempt  # tk.access checks, by Origin, Sec-Fetch-Site and for sessions Django's token
-@transaction.non_atomic_requests  # no transaction is held while the brokers answer
+@non_atomic  # no transaction is held while the brokers answer
 def produce(request: HttpRequest) -> HttpResponse:
     """GET ?message=hello (while GET_PRODUCES) or POST: `Produced message.`, or JSON where it is asked for."""
     began = time.monotonic()
     as_json = answer.wants_json(request.headers.get("Accept", ""))
     try:
-        receipt = _produce(request)
+        given, code = _produce(request, as_json=as_json)
     except TkError as error:
         metrics.observe(error.code, time.monotonic() - began)
         return refusal(error, as_json=as_json)
-    metrics.observe("produced", time.monotonic() - began)
-    return _response(answer.produced(receipt, as_json=as_json))
+    metrics.observe(code, time.monotonic() - began)
+    return _response(given)
 
 
 def admit(request: HttpRequest) -> Caller:
@@ -45,22 +45,31 @@ def admit(request: HttpRequest) -> Caller:
     return caller
 
 
-def _produce(request: HttpRequest) -> Receipt:
+def _produce(request: HttpRequest, *, as_json: bool) -> tuple[Answer, str]:
+    """The answer, and what the metrics count it as."""
     caller = admit(request)
     record = _read(request)
     access.require(caller, "tk.produce", record.topic)
-    receipt = producer.send(record)
-    logger.debug(
-        "produced",
-        extra={
-            "action": "produce",
-            "topic": receipt.topic,
-            "partition": receipt.partition,
-            "offset": receipt.offset,
-            "caller": caller.name,
-        },
-    )
-    return receipt
+
+    def produced(receipt: Receipt) -> Answer:
+        logger.debug(
+            "produced",
+            extra={
+                "action": "produce",
+                "topic": receipt.topic,
+                "partition": receipt.partition,
+                "offset": receipt.offset,
+                "caller": caller.name,
+            },
+        )
+        return answer.produced(receipt, as_json=as_json)
+
+    key = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if key is None:
+        return produced(producer.send(record)), "produced"
+    name = idempotency.Name(caller.identity or caller.name, request.method or "", request.path, key)
+    given, repeated = idempotency.once(name, record, produced)
+    return given, "repeated" if repeated else "produced"
 
 
 def _read(request: HttpRequest) -> Record:

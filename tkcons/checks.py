@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import router
 from django.utils.module_loading import import_string
 
+from tk.conf import settings as producing
 from tk.errors import InvalidTopic
 from tk.record import check_topic
 from tkcons.conf import settings
@@ -24,11 +25,17 @@ CHOICES = {"PROTOCOL": ("classic", "consumer"), "START": ("earliest", "latest")}
 
 @register("tkcons")
 def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
-    """tkcons.E001: a name in TKCONS that is no setting. E005: a value that is none of those known."""
+    """tkcons.E001: a name in TKCONS that is no setting. E005: a value that is none of those known. W008: event ids are
+    forgotten before their repeats may come."""
     unknown: list[CheckMessage] = [
         Error(f"TKCONS has no setting {name!r}.", hint=f"Known: {', '.join(settings.defaults)}.", id="tkcons.E001")
         for name in settings.unknown()
     ]
+    if producing.IDEMPOTENCY_SECONDS > settings.EVENT_DAYS * 86_400:
+        hint = "A request that is repeated late would be stored again: see TK['IDEMPOTENCY_SECONDS']."
+        unknown.append(
+            CheckWarning("Event ids are remembered for less time than Idempotency-Keys.", hint=hint, id="tkcons.W008")
+        )
     return unknown + [
         Error(f"TKCONS[{name!r}] is {getattr(settings, name)!r}.", hint=f"One of {', '.join(known)}.", id="tkcons.E005")
         for name, known in CHOICES.items()

@@ -6,7 +6,6 @@ from typing import Any, Concatenate
 
 from django.conf import settings as django_settings
 from django.contrib.auth.views import redirect_to_login
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -15,6 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from tk import access
 from tk.access import Caller
+from tk.atomic import non_atomic
 from tk.errors import GetRefused, TkError, Unauthenticated
 from tk.views import refusal
 from tkcons.conf import settings
@@ -33,7 +33,7 @@ def guarded(*, changes: bool = False, by_get: bool = False) -> Callable[[View], 
 
     def decorate(view: View) -> Callable[..., HttpResponseBase]:
         @csrf_exempt  # tk.access checks, by Origin, Sec-Fetch-Site and for sessions Django's token
-        @transaction.non_atomic_requests
+        @non_atomic
         @wraps(view)
         def wrapped(request: HttpRequest, **kwargs: Any) -> HttpResponseBase:
             acts = changes or by_get

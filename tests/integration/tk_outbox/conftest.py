@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, TopicPartition
 from django.core.management import call_command
 from django.db import connections
 
-from tk.models import OutboxEvent, OutboxRelay, OutboxShard
+from tk.models import IdempotentRequest, OutboxEvent, OutboxRelay, OutboxShard
 from tk.relay import Relay
 
 
@@ -31,7 +31,7 @@ def outbox_postgres(postgres, django_db_setup, django_db_blocker):
 def postgres_alias(outbox_postgres, django_db_blocker):
     with django_db_blocker.unblock():  # the fixtures of pytest-django know the databases of the settings alone
         yield "outbox"
-        for model in (OutboxEvent, OutboxShard, OutboxRelay):
+        for model in (OutboxEvent, OutboxShard, OutboxRelay, IdempotentRequest):
             model.objects.using("outbox").all().delete()
 
 
