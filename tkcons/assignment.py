@@ -2,6 +2,7 @@
 
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -187,7 +188,7 @@ class Assignment:
         with self._change:
             for batch in batches:
                 held = self._own(batch)
-                left = [] if end is None else [m for m in batch.messages if _offset(m) >= end]
+                left = [] if end is None else list(batch.messages[bisect_left(batch.messages, end, key=_offset) :])
                 position = batch.end if end is None else end
                 self.stored += len(batch.messages) - len(left)
                 self.moved[batch.place.topic, batch.place.partition] = position

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from confluent_kafka import Message
+
 from tk.record import EVENT_ID_HEADER
 from tkcons.sinks.base import Batch, Place
 
@@ -34,9 +36,8 @@ def find(batches: Sequence[Batch], seen: Callable[[set[Event]], set[Event]]) -> 
     """Take repeats out: events that `seen` knows (it is asked once, and only if there are any), or earlier in these."""
     marked: dict[int, list[str | None]] = {}
     for number, batch in enumerate(batches):
-        headers = [message.headers() for message in batch.messages]
-        if any(headers):
-            ids = [_event_id(found) for found in headers]
+        if any(map(Message.headers, batch.messages)):
+            ids = [_event_id(message.headers()) for message in batch.messages]
             if any(ids):
                 marked[number] = ids
     if not marked:

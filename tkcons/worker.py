@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 
 from django.db import close_old_connections, connections, reset_queries
@@ -28,6 +29,7 @@ class Worker(threading.Thread):
         self._sink = sink
         self._assignment = assignment
         self._failures = 0
+        self._tick_at = 0.0  # monotonic
         self._down = ""  # why nothing can be stored
         self._resting: dict[Place, str] = {}  # why single partitions rest
 
@@ -41,7 +43,9 @@ class Worker(threading.Thread):
     def run(self) -> None:
         try:
             while (batches := self._assignment.take(TICK_SECONDS, alone=self._sink.alone)) is not None:
-                self._sink.tick()
+                if time.monotonic() >= self._tick_at:
+                    self._tick_at = time.monotonic() + TICK_SECONDS
+                    self._sink.tick()
                 if batches:
                     self._write(batches)
                     reset_queries()  # DEBUG keeps every statement
