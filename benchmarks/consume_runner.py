@@ -33,7 +33,9 @@ def measure(bench: Bench) -> None:
             reference="raw `consume(1000)`",
             goals={"handler, batches of 10,000": 0.80, "handler, one call a message": 0.35},
         )
-    bench.note("A handler's position moves in a transaction of its database (SQLite here, an fsync each) for each batch.")
+    bench.note(
+        "A handler's position moves in a transaction of its database (SQLite here, an fsync each) for each batch."
+    )
 
 
 if __name__ == "__main__":

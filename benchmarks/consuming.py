@@ -64,7 +64,9 @@ def fill(kafka: Cluster, count: int, *, partitions: int = 1, topic: str = "") ->
     return topic
 
 
-def raw(kafka: Cluster, topic: str, count: int, store: Callable[[list[Any]], None] | None, size: int = BATCH) -> Figures:
+def raw(
+    kafka: Cluster, topic: str, count: int, store: Callable[[list[Any]], None] | None, size: int = BATCH
+) -> Figures:
     """``consume(size)`` on a tuned client, each batch given to `store`, until so many have come."""
     from tkcons.session import FIXED, defaults
 
