@@ -19,6 +19,7 @@ from tk.errors import InvalidTopic
 from tk.record import check_topic
 from tkcons.conf import settings
 from tkcons.handlers import registry
+from tkcons.options import CLASSIC_ONLY
 
 CHOICES = {"PROTOCOL": ("classic", "consumer"), "START": ("earliest", "latest")}
 
@@ -41,6 +42,16 @@ def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> li
         for name, known in CHOICES.items()
         if getattr(settings, name) not in known
     ]
+
+
+@register("tkcons")
+def check_protocol(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
+    """tkcons.E008: options of the classic protocol in KAFKA_CLIENT, where the group protocol is KIP-848's."""
+    refused = [name for name in CLASSIC_ONLY if name in getattr(django_settings, "KAFKA_CLIENT", {})]
+    if settings.PROTOCOL != "consumer" or not refused:
+        return []
+    hint = "With TKCONS['PROTOCOL'] = 'consumer' the broker says: group.consumer.session.timeout.ms and the like."
+    return [Error(f"KAFKA_CLIENT sets {', '.join(refused)}, which librdkafka refuses.", hint=hint, id="tkcons.E008")]
 
 
 @register("tkcons")

@@ -3,22 +3,21 @@
 import logging
 import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from django.db import close_old_connections
 
 from tk import topics
 from tk.client import client_config
 from tk.errors import TkError
+from tkcons import options
 from tkcons.assignment import Assignment, Name
+from tkcons.claims import Claims
 from tkcons.conf import settings
 from tkcons.errors import HandlerOverdue, OffsetLost, SinkUnavailable, TkconsError
 from tkcons.groups import Spec
 from tkcons.models import Group
-from tkcons.seeking import at_time
-from tkcons.sinks.base import Claim, Place, Sink
+from tkcons.sinks.base import Sink
 from tkcons.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -26,40 +25,7 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 0.5  # Kafka's own offsets and the ends in the heartbeat are for lag tools: they may be this old
 HOLD_BACK_SECONDS = 2.0  # how long polling waits for a slow sink before the partitions are paused
-ANSWER_SECONDS = 5.0  # how long a question to the broker may take
 RECLAIM_SECONDS = 1.0  # a refused write: Kafka may be about to tell us that the partition is another's
-
-
-# What promises rest on.
-FIXED: dict[str, object] = {
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-    # A position that Kafka no longer has stops the partition; it never jumps.
-    "auto.offset.reset": "error",
-    "isolation.level": "read_committed",
-}
-
-
-def protocol() -> dict[str, object]:
-    """librdkafka's options of the group protocol that the settings choose."""
-    if settings.PROTOCOL == "consumer":
-        # KIP-848: session and assignor are the broker's; librdkafka refuses their options.
-        return {"group.protocol": "consumer"}
-    return {"partition.assignment.strategy": "cooperative-sticky"}
-
-
-def defaults() -> dict[str, object]:
-    """What KAFKA_CLIENT may change."""
-    shared: dict[str, object] = {
-        # librdkafka fetches nothing for this long (ms) once its queue is full; its default, 1,000, starves a fast sink.
-        "fetch.queue.backoff.ms": 10,
-        "queued.min.messages": 100_000,
-        "queued.max.messages.kbytes": 65_536,
-        "topic.metadata.refresh.interval.ms": 10_000,  # new partitions are seen within it
-    }
-    if settings.PROTOCOL == "consumer":
-        return shared
-    return {**shared, "session.timeout.ms": 10_000, "heartbeat.interval.ms": 1_000}
 
 
 class Session:
@@ -72,10 +38,8 @@ class Session:
         self.assignment = Assignment(settings.BATCH, settings.BATCH_BYTES, only)
         self.worker = Worker(spec.name, sink, self.assignment)
         self._sink = sink
-        config = {**FIXED, **protocol(), "group.id": spec.name}
-        if static_id:
-            config["group.instance.id"] = static_id
-        self._consumer = Consumer(client_config(config, defaults()))
+        self._consumer = Consumer(client_config(options.member(spec.name, static_id), options.defaults()))
+        self._claims = Claims(spec, sink, self._consumer)
         self._unclaimed: set[Name] = set()  # assigned by Kafka, not yet claimed from the sink
         self._try_claims_at = 0.0
         self._resting: set[Name] = set()  # paused until the sink wants to see their batch again
@@ -170,9 +134,7 @@ class Session:
         """The position is outside what Kafka has: a topic made again begins anew; else this partition stops."""
         position = self.assignment.positions().get(name)
         self.assignment.drop([name], settings.REVOKE_SECONDS)
-        places = self._places([name], fresh=0)
-        claims = self._sink.claim(places)
-        known = claims.get(places[0])
+        known = self._claims.renew(name)
         if known is None or known.next_offset != position:
             self._unclaimed.add(name)
             return
@@ -191,7 +153,7 @@ class Session:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         names = [(p.topic, p.partition) for p in partitions]
         try:
-            claims = self._claim(names)
+            claims = self._claims.take(names)
         except (TkError, TkconsError, KafkaException) as error:
             self._unclaimed.update(names)
             self._try_claims_at = time.monotonic() + settings.RETRY_SECONDS[0]
@@ -231,7 +193,7 @@ class Session:
     def _claim_again(self) -> None:
         names = sorted(self._unclaimed)
         try:
-            claims = self._claim(names)
+            claims = self._claims.take(names)
             targets = [
                 TopicPartition(place.topic, place.partition, claim.next_offset) for place, claim in claims.items()
             ]
@@ -265,55 +227,6 @@ class Session:
             elif name not in self._resting:
                 self._consumer.pause([TopicPartition(*name)])
                 self._resting.add(name)
-
-    def _claim(self, names: list[Name]) -> dict[Place, Claim]:
-        """Claim these partitions from the sink; where it has none of a topic's, record first where to begin."""
-        close_old_connections()  # after a failure the next try gets a new one
-        places = self._places(names, fresh=0)
-        claims = self._sink.claim(places)
-        new = {place.topic for place in places if place not in claims}
-        for topic in sorted(new):
-            self._sink.begin(self._starts(topic))
-        if new:
-            claims = self._sink.claim(places)
-        return claims
-
-    def _places(self, names: list[Name], fresh: float) -> list[Place]:
-        return [Place(topic, topics.get(topic, fresh).id, partition) for topic, partition in names]
-
-    def _starts(self, topic: str) -> dict[Place, int]:
-        """Where to begin in every partition of the topic, so that no member resolves it a second time.
-
-        Kafka's committed offsets count at the first contact with this topic alone; for a topic made again under its
-        name, and for partitions that it grew, everything is unread.
-        """
-        seen = topics.get(topic)
-        places = [Place(topic, seen.id, partition) for partition in range(seen.partitions)]
-        first = not self._sink.knows(topic)
-        committed: dict[int, int] = {}
-        if first:
-            asked = [TopicPartition(topic, place.partition) for place in places]
-            answer = self._consumer.committed(asked, timeout=ANSWER_SECONDS)
-            committed = {p.partition: p.offset for p in answer if p.error is None and p.offset >= 0}
-        starts = {}
-        for place in places:
-            low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(topic, place.partition), timeout=ANSWER_SECONDS
-            )
-            starts[place] = low
-            if place.partition in committed:
-                starts[place] = committed[place.partition]
-            elif first:
-                starts[place] = self._start(place, low, high)
-        return starts
-
-    def _start(self, place: Place, low: int, high: int) -> int:
-        start = settings.START if self.spec.start is None else self.spec.start
-        if isinstance(start, datetime):
-            return at_time(self._consumer, place.topic, place.partition, start, high)
-        if isinstance(start, int):
-            return min(max(start, low), high)
-        return high if start == "latest" else low
 
     def _commit(self, *, now: bool = False) -> None:
         """Tell Kafka the positions, for lag tools; `now` waits for the answer. A failure is no harm: ours count."""

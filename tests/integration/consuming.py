@@ -17,9 +17,9 @@ def database(group: str, *topics: str) -> Spec:
 
 
 @contextmanager
-def running(spec: Spec) -> Iterator[Runner]:
+def running(spec: Spec, static_id: str = "") -> Iterator[Runner]:
     """A runner on a thread of its own, stopped at the end, its thread seen to end."""
-    runner = Runner(spec, Heartbeat(spec.name, in_web=False))
+    runner = Runner(spec, Heartbeat(spec.name, in_web=False), static_id=static_id)
     thread = threading.Thread(target=runner.run)
     thread.start()
     try:

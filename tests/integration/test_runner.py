@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 from django.core.management import CommandError, call_command
 
-from tests.integration.consuming import QUICK, by_member, database, held, numbers, running, values
+from tests.integration.consuming import QUICK, database, held, numbers, running, values
 from tests.waiting import eventually
 from tk.access import Caller
 from tkcons import groups, positions
@@ -248,23 +248,6 @@ def test_a_deleted_topic_does_not_hold_the_others_up(send, make_topic, kafka_adm
     assert Position.objects.filter(group=group, topic=deleted).count() == 1
 
 
-def test_two_runners_share_the_partitions(send, make_topic, group):
-    topic = make_topic(4)
-    with running(database(group, topic)):
-        eventually(lambda: len(held(group)) == 4)
-        with running(database(group, topic)):
-            eventually(lambda: [len(rows) for rows in by_member(group)] == [2, 2], 30)
-            for partition in range(4):
-                send(topic, *range(100), partition=partition)
-            eventually(lambda: len(values(group)) == 400)
-        eventually(lambda: len(held(group)) == 4, 30)
-        send(topic, "last", partition=3)
-        eventually(lambda: len(values(group)) == 401)
-    for position in Position.objects.filter(group=group):
-        stored = list(position.messages.order_by("pk").values_list("offset", flat=True))
-        assert stored == list(range(position.next_offset))
-
-
 def test_a_claim_by_another_owner_refuses_the_write_and_is_recovered_from(send, topic, group):
     send(topic, *range(5))
     with running(database(group, topic)):
@@ -367,13 +350,6 @@ def test_a_transaction_that_is_aborted_is_not_stored(broker, topic, group):
         end(10)
     with running(database(group, topic)):
         eventually(lambda: values(group) == ["committed"])
-
-
-def test_the_kip_848_protocol(send, topic, group, settings):
-    settings.TKCONS = {**QUICK, "PROTOCOL": "consumer"}
-    send(topic, *range(5))
-    with running(database(group, topic)):
-        eventually(lambda: values(group) == numbers(5), 30)
 
 
 def test_the_file_sink_with_a_second_runner_in_standby(send, topic, group, tmp_path):

@@ -1,9 +1,11 @@
 """The system checks of tkcons: a mistake in the settings is told before anything runs."""
 
 import pytest
+from confluent_kafka import Consumer, KafkaException
 from django.conf import settings as django_settings
 
-from tkcons import checks
+from tk.client import client_config
+from tkcons import checks, options
 
 DATABASE = {"class": "tkcons.sinks.DatabaseSink", "topics": ["orders"]}
 FILE = {"class": "tkcons.sinks.TextFileSink", "topics": ["orders"]}
@@ -27,6 +29,19 @@ def test_an_unknown_name(settings, given):
 def test_an_unknown_value(settings, given):
     settings.TKCONS = given
     assert ids(checks.check_names(None)) == ["tkcons.E005"]
+
+
+@pytest.mark.parametrize(
+    "option", ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy", "group.protocol.type"]
+)
+def test_an_option_that_the_protocol_does_not_know(settings, option):
+    settings.KAFKA_CLIENT = {option: "range" if "strategy" in option else "consumer" if "type" in option else 6000}
+    assert checks.check_protocol(None) == []
+    Consumer(client_config(options.member("g", ""))).close()
+    settings.TKCONS = {"PROTOCOL": "consumer"}
+    assert ids(checks.check_protocol(None)) == ["tkcons.E008"]
+    with pytest.raises(KafkaException):  # as the check says
+        Consumer(client_config(options.member("g", "")))
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 # How long a transaction goes on calling for one message after the other. It holds the position's row (on SQLite the
 # whole database), and meanwhile other partitions, a revoke and a stop wait for their turn.
 SLICE_SECONDS = 0.5
-CALL_MESSAGES = 1_000  # of one transaction, where the handler takes messages singly
+CALL_MESSAGES = 5_000  # of one transaction, where the handler takes messages singly
 # Who waits for SQLite's lock looks for it every 0.1 s: after a transaction that was long it is left free for a while,
 # or a handler that writes again at once would starve heartbeats and requests.
 LONG_SECONDS = 0.05
@@ -147,7 +147,10 @@ class HandlerSink(PositionedSink):
         if known is not None:
             course.tries = tries
             self._fail(part, known, tries)
-        course.tries, course.limit = 0, min(self._most, course.limit * 2)
+        # As many as fit into a slice: after the end of a process so many are handled one by one.
+        whole = end == part.end
+        course.limit = min(self._most, course.limit * 2) if whole else bisect_left(part.messages, end, key=_offset)
+        course.tries = 0
         return end
 
     def _call_in_transaction(self, part: Batch, until: float) -> int:
