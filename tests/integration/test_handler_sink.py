@@ -119,6 +119,38 @@ class Clock:
         return self.now
 
 
+class Killed(BaseException):
+    """Nothing catches it: what a process leaves in the database when it is killed in a call."""
+
+
+def test_tries_survive_the_end_of_the_process_and_the_one_that_kills_is_a_letter(using):
+    calls: list[str] = []
+
+    def kill(message):
+        calls.append(message.value.decode())
+        note(message, using)
+        if message.offset == 2:
+            raise Killed
+
+    def once() -> Claim:
+        """A process: it claims, handles, and is killed or comes to the end."""
+        sink = sink_of(kill, using=using, tries=2)
+        claim = sink.claim([PLACE]).get(PLACE) or begun(sink)
+        while claim.next_offset < 4:
+            claim = claim._replace(next_offset=sink.write([batch(claim, *range(claim.next_offset, 4))]))
+        return claim
+
+    for _ in range(3):  # once among others, then alone as often as tries says
+        with pytest.raises(Killed):
+            once()
+    assert once().next_offset == 4
+    assert noted(using) == ["v0", "v1", "v3"]
+    assert calls == ["v0", "v1", "v2", "v0", "v1", "v2", "v2", "v3"]
+    letter = DeadLetter.objects.using(using).get()
+    assert (letter.offset, letter.tries) == (2, 2)
+    assert letter.cause.startswith("ProcessEnded")
+
+
 @pytest.mark.parametrize("kind", ["plain", "async"])
 def test_a_transaction_ends_with_its_slice_and_the_rest_comes_again(using, kind, monkeypatch):
     """Whatever was not called is neither passed nor remembered: its event is no repeat when it comes again."""

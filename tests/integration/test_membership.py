@@ -1,5 +1,6 @@
 """Several runners of one group, under both group protocols: partitions shared, moved, and kept by static members."""
 
+import threading
 import time
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.integration.consuming import QUICK, by_member, database, held, running, values
 from tests.waiting import eventually
 from tkcons.models import Position
+from tkcons.sinks import DatabaseSink
 
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
 
@@ -31,6 +33,31 @@ def test_two_runners_share_the_partitions(send, make_topic, group):
     for position in Position.objects.filter(group=group):
         stored = list(position.messages.order_by("pk").values_list("offset", flat=True))
         assert stored == list(range(position.next_offset))
+
+
+def test_what_is_being_written_is_finished_before_the_partition_moves(send, make_topic, group, monkeypatch, caplog):
+    writing = threading.Event()
+    real = DatabaseSink.write
+
+    def write(self, batches):
+        if any(message.value() == b"slow" for batch in batches for message in batch.messages):
+            writing.set()
+            time.sleep(3)
+        real(self, batches)
+
+    monkeypatch.setattr(DatabaseSink, "write", write)
+    topic = make_topic(2)
+    caplog.set_level("INFO", "tkcons")
+    with running(database(group, topic)):
+        eventually(lambda: len(held(group)) == 2)
+        for partition in range(2):
+            send(topic, "slow", partition=partition)
+        assert writing.wait(20)
+        with running(database(group, topic)):
+            eventually(lambda: [len(rows) for rows in by_member(group)] == [1, 1], 40)
+            eventually(lambda: len(values(group)) == 2)
+    assert values(group) == ["slow", "slow"]
+    assert "refused" not in [record.message for record in caplog.records]
 
 
 def test_a_static_member_that_is_away_for_a_while_keeps_its_partition(send, make_topic, group):

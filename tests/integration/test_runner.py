@@ -1,5 +1,6 @@
 """The runner on the real broker: from a topic to the sinks, once each, in order, whatever happens on the way."""
 
+import threading
 import time
 from io import StringIO
 from pathlib import Path
@@ -12,7 +13,7 @@ from django.core.management import CommandError, call_command
 from tests.integration.consuming import QUICK, database, held, numbers, running, values
 from tests.waiting import eventually
 from tk.access import Caller
-from tkcons import groups, positions
+from tkcons import groups, positions, session
 from tkcons.errors import RetryLater, SinkUnavailable
 from tkcons.groups import Spec
 from tkcons.models import Group, Member, Message, Position
@@ -110,6 +111,32 @@ def test_a_topic_made_again_is_read_from_its_start(send, broker, make_topic, kaf
         eventually(lambda: len(values(group)) == old + 20, 40)
     assert values(group) == [*numbers(old), *again]
     assert Position.objects.filter(group=group, topic=topic).count() == 2
+
+
+def test_a_topic_made_again_while_the_group_pauses_is_read_from_its_start(
+    send, make_topic, kafka_admin, group, settings
+):
+    """Kafka goes on at the old offset without an error, for the new topic has as many messages."""
+    settings.KAFKA_CLIENT = {"topic.metadata.refresh.interval.ms": 500}
+    settings.TKCONS = {
+        **QUICK,
+        "SINKS": {"x": {"class": "tkcons.sinks.DatabaseSink", "topics": [topic := make_topic()], "group": group}},
+    }
+    code = Caller("test", everything=True)
+    send(topic, *range(10))
+    with running(groups.spec(group)):
+        eventually(lambda: len(values(group)) == 10)
+        groups.want(Group.State.PAUSED, code, [group])
+        eventually(lambda: _states(group) == ["paused"])
+        kafka_admin.delete_topics([topic])[topic].result(10)
+        eventually(lambda: topic not in kafka_admin.list_topics(timeout=10).topics)
+        make_topic(name=topic)
+        again = [f"new-{number}" for number in range(30)]
+        eventually(lambda: _sent(send, topic, again))
+        time.sleep(1.5)  # the client sees the new topic while it pauses
+        groups.want(Group.State.RUNNING, code, [group])
+        eventually(lambda: len(values(group)) == 40, 40)
+    assert values(group) == [*numbers(10), *again]
 
 
 def _sent(send, topic, again) -> bool:
@@ -292,6 +319,42 @@ def test_a_group_stops_though_its_sink_is_down_and_much_waits(send, topic, group
         time.sleep(2.5)  # past HOLD_BACK_SECONDS: the partitions are paused
         began = time.monotonic()
     assert time.monotonic() - began < 10
+
+
+def test_kafka_is_told_no_offset_that_is_not_stored(send, broker, topic, group, monkeypatch):
+    def write(self, batches):
+        raise SinkUnavailable("down")
+
+    monkeypatch.setattr(DatabaseSink, "write", write)
+    send(topic, *range(10))
+    with running(database(group, topic)):
+        eventually(lambda: any("down" in member.error for member in Member.objects.all()))
+        time.sleep(1)
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": group})
+    (seen,) = consumer.committed([TopicPartition(topic, 0)], timeout=10)
+    consumer.close()
+    assert seen.offset < 0  # none
+
+
+def test_what_waits_for_a_slow_sink_is_bounded(send, topic, group, settings, monkeypatch):
+    settings.TKCONS = {**QUICK, "BATCH": 100, "STOP_SECONDS": 2.0}
+    monkeypatch.setattr(session, "HOLD_BACK_SECONDS", 0.3)
+    blocked = threading.Event()
+    real = DatabaseSink.write
+
+    def write(self, batches):
+        blocked.wait(60)
+        real(self, batches)
+
+    monkeypatch.setattr(DatabaseSink, "write", write)
+    send(topic, *range(5_000))
+    with running(database(group, topic)) as runner:
+        eventually(lambda: runner._session is not None and runner._session.assignment.full)
+        time.sleep(2)
+        assert runner._session.assignment._records <= 3 * 100
+        blocked.set()
+        eventually(lambda: len(values(group)) == 5_000)
+    assert values(group) == numbers(5_000)
 
 
 def test_a_sink_that_breaks_is_opened_anew(send, topic, group, monkeypatch):

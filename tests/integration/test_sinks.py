@@ -3,10 +3,13 @@
 import os
 import re
 import signal
+import sqlite3
+import stat
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,7 +26,7 @@ from tkcons import positions, retention
 from tkcons.errors import SinkDamaged, SinkLocked, SinkUnavailable, StaleOwner
 from tkcons.models import Gap, Message, Position, SeenEvent
 from tkcons.sinks import DatabaseSink, JsonLinesSink, TextFileSink
-from tkcons.sinks.base import Batch
+from tkcons.sinks.base import Batch, Place
 
 
 class DatabaseContract(SinkContract):
@@ -283,12 +286,33 @@ class TestTextFile(SinkContract):
         with pytest.raises(SinkUnavailable):  # and is closed
             sink.claim([PLACE])
 
-    def test_a_symlink_in_its_place_is_not_followed(self, tmp_path):
+    @pytest.mark.parametrize("ending", ["", ".lock", ".positions"])
+    def test_a_symlink_in_its_place_is_not_followed(self, tmp_path, ending):
         self.path.parent.mkdir()
-        (tmp_path / "target").touch()
-        self.path.symlink_to(tmp_path / "target")
-        with pytest.raises(SinkUnavailable):
+        target = tmp_path / "target"
+        target.touch()
+        self.path.with_name(self.path.name + ending).symlink_to(target)
+        with pytest.raises(SinkUnavailable, match="symbolic links"):
             self.make().open()
+        assert target.read_bytes() == b""
+
+    def test_data_and_name_are_on_the_disk_before_they_are_recorded(self, sink, monkeypatch):
+        self.path.unlink()
+        sink._close_files()
+        claim = self.begun(sink, PLACE)[PLACE]
+        real, synced = os.fsync, []
+
+        def fsync(number: int) -> None:
+            with closing(sqlite3.connect(f"{self.path}.positions")) as record:
+                (recorded,) = record.execute("SELECT next_offset FROM position").fetchone()
+            synced.append((stat.S_ISDIR(os.fstat(number).st_mode), os.fstat(number).st_size > 0, recorded))
+            real(number)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        sink.write([batch(PLACE, claim, 0)])
+        assert synced == [(True, True, 0), (False, True, 0)]
+        (level,) = sink.ledger._db.execute("PRAGMA synchronous").fetchone()
+        assert level == 2  # FULL: the record itself is on the disk when the write returns
 
     def test_a_failed_fsync_is_not_tried_again_on_the_same_file(self, sink, monkeypatch):
         claim = self.begun(sink, PLACE)[PLACE]
@@ -490,6 +514,16 @@ class TestAFileAPartition(SinkContract):
         old.write([batch(PLACE, claim, 0)])
         old.close()
         assert (self.folder / "orders-0.jsonl.000001").exists()
+
+    def test_a_topic_with_the_name_of_what_lies_beside_is_a_file_like_any_other(self):
+        for ending in (".positions", ".lock", ".positions-wal"):
+            place = Place(f"topic-0{ending}", "id-1", 0)
+            sink = JsonLinesSink("group", path=self.folder / "{topic}")
+            sink.open()
+            claim = self.begun(sink, place)[place]
+            sink.write([batch(place, claim, 0)])
+            sink.close()
+            assert msgspec.json.decode((self.folder / place.topic).read_bytes())["offset"] == 0
 
     @pytest.mark.parametrize("name", ["{host}.jsonl", "{partition}/x.jsonl", "{.jsonl", "{topic!r}.jsonl"])
     def test_other_templates_are_refused(self, name):

@@ -236,7 +236,8 @@ class FileSink(Sink):
         self._lock = number
 
     def _beside(self, ending: str) -> Path:
-        return self.path.with_name(re.sub("[{}]", "", self.path.name) + ending)
+        # With the template's braces in it, which no topic's name can have: no topic's file is this one.
+        return self.path.with_name(self.path.name + ending)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

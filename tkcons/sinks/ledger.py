@@ -4,6 +4,8 @@ SQLite in WAL mode with synchronous=FULL: a commit is one fsync, and after a cra
 Its write lock is also what keeps the writers of one path template apart.
 """
 
+import errno
+import os
 import sqlite3
 import threading
 import time
@@ -40,9 +42,11 @@ class Recorded(NamedTuple):
 
 
 class Ledger:
-    """The record of one path template. Used by two threads, one at a time."""
+    """The record of one path template. Used by two threads, one at a time. Raises sqlite3.Error, OSError."""
 
     def __init__(self, path: Path) -> None:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
