@@ -1,5 +1,6 @@
-"""The project as production has it; one group that stores one topic, for the benchmarks that start processes."""
+"""The project as production has it; what it consumes and with which sink comes from the benchmark that starts it."""
 
+import json
 import os
 import secrets
 
@@ -9,7 +10,4 @@ os.environ.setdefault("LOG_LEVEL", "WARNING")
 
 from tutorialkafka.settings import *  # noqa: F403
 
-TKCONS = {
-    "SINKS": {"bench": {"class": "tkcons.sinks.DatabaseSink", "topics": [os.environ.get("BENCH_TOPIC", "none")]}},
-    "HEARTBEAT_SECONDS": 0.5,
-}
+TKCONS = {"SINKS": {"bench": json.loads(os.environ["BENCH_SINK"])} if "BENCH_SINK" in os.environ else {}}
