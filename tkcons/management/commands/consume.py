@@ -1,5 +1,6 @@
 """Store the messages of consumer groups, in the foreground."""
 
+import gc
 import logging
 import os
 import signal
@@ -18,6 +19,8 @@ from tkcons.processes import Children
 from tkcons.runner import Runner
 
 logger = logging.getLogger(__name__)
+
+COLLECT_AFTER = 50_000  # objects more than before; Python's own limit is 700
 
 
 class Command(BaseCommand):
@@ -58,6 +61,7 @@ class Command(BaseCommand):
             )
             for spec in specs
         ]
+        _tune_collector()
         ending = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ending.set())
@@ -77,6 +81,17 @@ class Command(BaseCommand):
             thread.join(settings.STOP_SECONDS + 5)
         if not ending.is_set():
             raise CommandError("A runner ended by itself: its last words are in the log.")
+
+
+def _tune_collector() -> None:
+    """Let Python look for cycles less often in this process, which has thousands of messages in its hands.
+
+    They are in no cycle and go when their last reference goes; looking through them again and again took a third of the
+    time. What is imported by now stays for good.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
 
 
 def _exit() -> None:
