@@ -99,12 +99,12 @@ def try_from(batch: Batch, key: int, tries: int, using: str) -> None:
 
 
 def seek(place: Place, claim: Claim, offset: int, key: int, using: str) -> None:
-    """Move the position; messages, gaps and events from there on are taken out. Raises StaleOwner."""
+    """Move a claimed position; messages, gaps and events from there on are taken out. Raises StaleOwner."""
     with transaction.atomic(using=using):
         limit_waits(using)
         advance([Batch(place, claim, [], offset)], {place: key}, using)
         row = Position.objects.using(using).filter(pk=key)
-        row.update(generation=F("generation") + 1, start_offset=Least("start_offset", offset))
+        row.update(start_offset=Least("start_offset", offset))
         gaps = Gap.objects.using(using).filter(position_id=key)
         if offset > claim.next_offset:
             skipped = {"first_offset": claim.next_offset, "end_offset": offset, "reason": Gap.Reason.SKIPPED}

@@ -10,6 +10,7 @@ from confluent_kafka import KafkaException
 from django.db import connections
 
 from tk.errors import TkError
+from tkcons import metrics
 from tkcons.conf import settings
 from tkcons.errors import HandlerOverdue, SinkLocked, TkconsError
 from tkcons.groups import Spec
@@ -95,9 +96,11 @@ class Runner:
         try:
             session = self._session = Session(self.spec, sink, self._static_id)
             self.state, self.error = "running", ""
+            metrics.watch(self.spec.name, session.partitions)
             try:
                 session.run(self._wanted)
             finally:
+                metrics.forget(self.spec.name)
                 self._session = None
                 self._stored_before += session.assignment.stored
         finally:

@@ -9,6 +9,7 @@ from django.db import close_old_connections, connections, reset_queries
 
 from tk import topics
 from tk.errors import NotSent, UnknownTopic
+from tkcons import metrics
 from tkcons.assignment import Assignment
 from tkcons.conf import settings
 from tkcons.errors import RetryLater, SinkUnavailable, StaleOwner
@@ -64,15 +65,20 @@ class Worker(threading.Thread):
             self._store(current)
 
     def _store(self, batches: Sequence[Batch]) -> None:
+        began, before = time.monotonic(), self._assignment.stored
         try:
             end = self._sink.write(batches)
         except StaleOwner as error:
             logger.warning("refused", extra={"action": "store", "group": self.group, "error": str(error)})
             self._assignment.refuse(batches)
+            metrics.failed(self.group)
         except RetryLater as error:
             for batch in batches:
                 self._resting[batch.place] = str(error)
                 self._assignment.rest(batch, error.seconds, error.next_offset)
+            if moved := self._assignment.stored - before:  # what came before the message that failed
+                metrics.stored(self.group, moved, time.monotonic() - began)
+            metrics.failed(self.group)
         except SinkUnavailable as error:
             self._fail(batches, error)
         else:
@@ -80,6 +86,7 @@ class Worker(threading.Thread):
             self._failures, self._down = 0, ""
             for batch in batches if self._resting else ():
                 self._resting.pop(batch.place, None)
+            metrics.stored(self.group, self._assignment.stored - before, time.monotonic() - began)
             logger.debug("stored", extra={"action": "store", "group": self.group, "records": _count(batches)})
 
     def _fail(self, batches: Sequence[Batch], error: SinkUnavailable) -> None:
@@ -97,6 +104,7 @@ class Worker(threading.Thread):
                 "pause": pause,
             },
         )
+        metrics.failed(self.group)
         close_old_connections()
         self._assignment.put_back(batches, pause)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
+from django.contrib.auth.models import Group as Role
 from django.core.management import CommandError, call_command
 
 from tests.integration.consuming import QUICK, database, held, numbers, running, values
@@ -413,6 +414,15 @@ def test_a_transaction_that_is_aborted_is_not_stored(broker, topic, group):
         end(10)
     with running(database(group, topic)):
         eventually(lambda: values(group) == ["committed"])
+
+
+def test_a_sink_of_somebodys_own_by_its_name_in_the_settings(send, topic, group, settings):
+    mine = {"class": "tests.handling.totals.Totals", "topics": [topic], "group": group, "prefix": "mine-"}
+    settings.TKCONS = {**QUICK, "SINKS": {"mine": mine}}
+    send(topic, *range(3))
+    with running(groups.spec(group)):
+        eventually(lambda: Role.objects.count() == 3)
+    assert sorted(Role.objects.values_list("name", flat=True)) == ["mine-0-0", "mine-0-1", "mine-0-2"]
 
 
 def test_the_file_sink_with_a_second_runner_in_standby(send, topic, group, tmp_path):

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from django.contrib.auth.models import Group as Role
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connections, transaction
 from django.utils import timezone
 
+from tests.handling.totals import Totals
 from tests.sink_contract import OTHER, PLACE, SinkContract, batch, message
 from tk.record import EVENT_ID_HEADER
 from tkcons import positions, retention
@@ -238,6 +240,16 @@ class TestOnPostgres(DatabaseContract):
         connections["postgres"].close()  # what the worker does between tries
         sink.write([batch(PLACE, claim, 0)])
         assert self.stored() == [(0, 0)]
+
+
+@pytest.mark.django_db(transaction=True)
+class TestASinkOfSomebodysOwn(SinkContract):
+    def make(self):
+        return Totals("group")
+
+    def stored(self):
+        names = Role.objects.order_by("pk").values_list("name", flat=True)
+        return [tuple(map(int, name.split("-"))) for name in names]
 
 
 class TestTextFile(SinkContract):
@@ -534,6 +546,7 @@ class TestAFileAPartition(SinkContract):
 KILLED = """
 import contextlib, os, signal, sys
 sys.path.insert(0, ".")
+from tests.handling.totals import Totals
 from tests.sink_contract import PLACE, batch
 from tkcons.sinks.base import Claim
 from tkcons.sinks.file import TextFileSink

@@ -24,7 +24,7 @@ def offsets(batch) -> list[int]:
 
 def test_messages_of_partitions_not_held_are_dropped():
     assignment = holding(PLACE)
-    assignment.add(messages(0, 0, 1) + messages(1, 0))
+    assignment.add(messages(0, 0, 1) + messages(1, 7))
     (batch,) = assignment.take(0)
     assert (batch.place, offsets(batch), batch.end) == (PLACE, [0, 1], 2)
 

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, connections, transaction
 
 from tk.errors import TkError
-from tkcons import deadletters, positions, repeats
+from tkcons import deadletters, metrics, positions, repeats
 from tkcons.call import LEEWAY_SECONDS, Call, Failure
 from tkcons.errors import RetryLater, SinkUnavailable, StaleOwner
 from tkcons.handlers import Handler
@@ -224,6 +224,7 @@ class HandlerSink(PositionedSink):
             (kept,) = positions.without_repeats(self.group, [part], self._keys, self.using)
             if kept.messages:
                 deadletters.store(letter, self.using)
+        metrics.dead_letter(self.group)
         logger.error("dead letter", extra={**told, "letter": letter.pk}, exc_info=failure.error)
 
     def _handle_letter(self, letter: Any) -> None:

@@ -32,6 +32,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("groups", nargs="*", metavar="GROUP", help="a group's name; default: all")
         parser.add_argument("--processes", type=int, default=1, help="processes that share the work (default 1)")
+        parser.add_argument(
+            "--metrics-port",
+            type=int,
+            help="serve Prometheus' figures there; with --processes, each child on the next port",
+        )
+        parser.add_argument("--metrics-address", default="127.0.0.1", help="where to serve them (default 127.0.0.1)")
         parser.add_argument("--child", type=int, help="set by --processes: this process's number")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -44,10 +50,18 @@ class Command(BaseCommand):
                 "There is no group: name a sink in TKCONS['SINKS'], or write a handler in kafka_handlers.py."
             )
         if options["processes"] > 1:
-            command = [sys.executable, sys.argv[0], "consume", *options["groups"]]
-            Children([[*command, "--child", str(number)] for number in range(options["processes"])]).run()
+            Children([self._child(number, options) for number in range(options["processes"])]).run()
         else:
+            if options["metrics_port"]:
+                _serve_metrics(options["metrics_port"], options["metrics_address"])
             self._run(specs, options["child"])
+
+    def _child(self, number: int, options: dict[str, Any]) -> list[str]:
+        command = [sys.executable, sys.argv[0], "consume", *options["groups"], "--child", str(number)]
+        if options["metrics_port"]:
+            command += ["--metrics-port", str(options["metrics_port"] + number)]
+            command += ["--metrics-address", options["metrics_address"]]
+        return command
 
     def _run(self, specs: list[Spec], child: int | None) -> None:
         host = settings.HOST_ID
@@ -92,6 +106,17 @@ def _tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
+
+
+def _serve_metrics(port: int, address: str) -> None:
+    try:
+        from prometheus_client import start_http_server
+    except ImportError as error:
+        raise CommandError("--metrics-port needs prometheus-client: pip install 'tutorialkafka[metrics]'.") from error
+    try:
+        start_http_server(port, address)
+    except OSError as error:
+        raise CommandError(f"--metrics-port {port} on {address}: {error}") from error
 
 
 def _exit() -> None:
