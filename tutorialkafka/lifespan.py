@@ -35,6 +35,8 @@ def lifespan(application: Any) -> Application:
 def _shut_down() -> None:
     from tk import producer
     from tkcons import web
+    from tkrest import instances
 
+    instances.close()
     web.stop()
     producer.close()

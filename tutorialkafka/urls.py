@@ -6,6 +6,7 @@ from tutorialkafka import health
 urlpatterns = [
     path("", include("tk.urls")),
     path("", include("tkcons.urls")),
+    path("rest/", include("tkrest.urls")),
     path("admin/", admin.site.urls),
     re_path(r"^healthz/?$", health.alive, name="healthz"),
     re_path(r"^readyz/?$", health.ready, name="readyz"),

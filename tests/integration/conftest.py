@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import dj_database_url
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from django.core.management import call_command
 from django.db import connections
 
@@ -22,6 +22,23 @@ def send(broker) -> Iterator[Callable[..., None]]:
 
     yield go
     producer.close()
+
+
+@pytest.fixture
+def read(broker):
+    """``read(topic, partition=0)``: everything in a partition, from its start."""
+
+    def messages(topic: str, partition: int = 0):
+        consumer = Consumer({"bootstrap.servers": broker, "group.id": "unused", "enable.auto.commit": False})
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        consumer.assign([TopicPartition(topic, partition, 0)])
+        found = []
+        while len(found) < end:
+            found += consumer.consume(end - len(found), 5)
+        consumer.close()
+        return found
+
+    return messages
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import os
 import time
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 from django.test import Client
 
 import tk
@@ -18,23 +18,6 @@ from tklocal.kafka import Cluster
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db]
 
 FORM = "application/x-www-form-urlencoded"
-
-
-@pytest.fixture
-def read(broker):
-    """``read(topic, partition=0)``: everything in a partition, from its start."""
-
-    def messages(topic: str, partition: int = 0):
-        consumer = Consumer({"bootstrap.servers": broker, "group.id": "unused", "enable.auto.commit": False})
-        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-        consumer.assign([TopicPartition(topic, partition, 0)])
-        found = []
-        while len(found) < end:
-            found += consumer.consume(end - len(found), 5)
-        consumer.close()
-        return found
-
-    return messages
 
 
 @pytest.fixture

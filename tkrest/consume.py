@@ -1,0 +1,356 @@
+"""One consumer instance: a Kafka consumer that requests use in turn, and what it has fetched and not yet given.
+
+Nothing is skipped: what does not fit into an answer stays for the next. Nothing is committed before the client was seen
+to come back after the answer that held it, or says so itself.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from tk import topics
+from tk.client import client_config
+from tk.errors import NotSent, TkError, UnknownTopic
+from tkcons.options import defaults, member
+from tkrest import formats
+from tkrest.conf import settings
+from tkrest.errors import IllegalState, InstanceNotFound, KafkaFailed, NotJson, RestError
+
+logger = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 5.0  # how long a question to the broker may take
+WAIT_SECONDS = 0.25  # one wait for records: a read that shall end looks so often
+CALLBACK_SECONDS = 0.01  # a wait for librdkafka's callbacks, which a wait for records does not end with
+AT_ONCE = 500  # records taken from librdkafka at once
+
+Name = tuple[str, int]
+_NO_OFFSET = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
+_NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_ID}
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What the client chose. Times in ms; fetch_min_bytes -1: only the time or the largest answer ends a read."""
+
+    embedded: str
+    auto_offset_reset: str
+    auto_commit: bool = True
+    fetch_min_bytes: int = 1
+    request_timeout_ms: int | None = None
+
+
+class Instance:
+    """A consumer instance. Its methods may be called by any thread; they take turns."""
+
+    def __init__(self, group: str, name: str, owner: object, options: Options) -> None:
+        self.group, self.name, self.owner, self.options = group, name, owner, options
+        self.topics: tuple[str, ...] = ()
+        self.pattern: str | None = None
+        self.looked_at = 0.0  # when the pattern was compared with the cluster's topics
+        self.used_at = time.monotonic()
+        self._turn = threading.Lock()
+        self._closing = False
+        self._by_hand = False  # the client assigned the partitions itself
+        self._held: set[Name] = set()  # partitions whose records are this instance's
+        self._waiting: deque[Message] = deque()  # fetched, not given
+        self._paused = False
+        self._given: dict[Name, int] = {}  # the offset after the last record given, where it is not committed
+        self._problem: RestError | TkError | None = None
+        self._down = False
+        self._commits = 0  # asked for
+        self._answered = 0  # of them
+        self._refusal: KafkaError | None = None  # of the last answer
+        reset = options.auto_offset_reset
+        config = {
+            **member(group, static_id=""),
+            "auto.offset.reset": "error" if reset == "none" else reset,
+            "allow.auto.create.topics": False,
+            "fetch.max.bytes": settings.FETCH_KIB * 1_024,
+            "error_cb": self._on_error,
+            "on_commit": self._on_commit,
+        }
+        bounded = {"queued.max.messages.kbytes": settings.FETCH_KIB, "queued.min.messages": AT_ONCE}
+        self._consumer = Consumer(client_config(config, {**defaults(), **bounded}))
+
+    @contextmanager
+    def turn(self, seconds: float = ANSWER_SECONDS) -> Iterator[None]:
+        """Wait for this instance's other requests. Raises IllegalState after `seconds`, InstanceNotFound when it is gone."""
+        self.used_at = time.monotonic()
+        if not self._turn.acquire(timeout=seconds):
+            raise IllegalState("Another request uses this consumer instance: send one after the other.")
+        try:
+            if self._closing:
+                raise InstanceNotFound
+            yield
+        except KafkaException as error:
+            raise _failure(error.args[0]) from error
+        finally:
+            self.used_at = time.monotonic()
+            self._turn.release()
+
+    # Which records.
+
+    def subscribe(self, names: Iterable[str], pattern: str | None = None) -> None:
+        """Share these topics with the group. Raises IllegalState where partitions are assigned by hand."""
+        if self._by_hand:
+            raise IllegalState("Partitions are assigned to this instance: a subscription excludes them.")
+        self.looked_at = time.monotonic()
+        wanted = tuple(names)
+        if wanted != self.topics:
+            self._leave()
+            self.topics = wanted
+            if wanted:
+                self._consumer.subscribe(
+                    list(wanted), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+                )
+            else:
+                self._consumer.unsubscribe()
+            self._drop({name for name in self._held if name[0] not in wanted})
+        self.pattern = pattern
+
+    def unsubscribe(self) -> None:
+        """Give up the subscription, or the partitions assigned by hand."""
+        self._leave()
+        if self._by_hand:
+            self._consumer.unassign()
+        else:
+            self._consumer.unsubscribe()
+        self._drop(set(self._held))
+        self.topics, self.pattern, self._by_hand = (), None, False
+
+    def assign(self, partitions: Iterable[Name]) -> None:
+        """Read these partitions, outside of the group's sharing. Raises IllegalState where there is a subscription."""
+        if self.topics or self.pattern is not None:
+            raise IllegalState("This instance has a subscription: it excludes partitions assigned by hand.")
+        self._leave()
+        self._drop(set(self._held))
+        self._by_hand = True
+        self._held = set(partitions)
+        self._consumer.assign([TopicPartition(*name) for name in sorted(self._held)])
+
+    def assignment(self) -> list[Name]:
+        """The partitions that are read now, sorted."""
+        return sorted(self._held)
+
+    def _leave(self) -> None:
+        """Before other records are chosen: those given so far are the client's, and no pause is left behind."""
+        self._confirm()
+        self._resume()
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._held = self._held | {(each.topic, each.partition) for each in partitions}
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._paused:  # a pause outlives an assignment: it would come back with the partition
+            consumer.resume(partitions)
+        # What the last answer held is not committed: the client has not come back after it.
+        self._drop({(each.topic, each.partition) for each in partitions})
+
+    def _drop(self, names: set[Name]) -> None:
+        self._held = self._held - names  # a new set: other threads may be looking at the old one
+        self._waiting = deque(m for m in self._waiting if (m.topic(), m.partition()) not in names)
+        for name in names:
+            self._given.pop(name, None)
+
+    # Records.
+
+    def read(self, seconds: float, max_bytes: int) -> list[dict[str, Any]]:
+        """Records for one answer: as soon as there are fetch_min_bytes, else what came within `seconds`.
+
+        At most max_bytes of keys, values and headers, but one record at least; the others wait for the next read.
+        Raises NotJson at a record that a json instance cannot give, UnknownTopic, IllegalState, NotSent.
+        """
+        self._confirm()
+        deadline = time.monotonic() + seconds
+        enough = max_bytes if self.options.fetch_min_bytes < 0 else min(self.options.fetch_min_bytes, max_bytes)
+        found: list[dict[str, Any]] = []
+        size, full = 0, False
+        while not full:
+            size, full = self._take(found, size, max_bytes)
+            left = deadline - time.monotonic()
+            if full or (found and size >= enough) or left <= 0 or self._closing:
+                break
+            self._poll(min(left, WAIT_SECONDS))
+        if not found:
+            self._complain()
+        return found
+
+    def _take(self, found: list[dict[str, Any]], size: int, max_bytes: int) -> tuple[int, bool]:
+        """Move what waits into the answer; give its size, and whether it is full."""
+        while self._waiting:
+            message = self._waiting[0]
+            more = formats.size(message)
+            if found and (size + more > max_bytes or len(found) >= settings.MAX_RECORDS):
+                return size, True
+            try:
+                found.append(formats.from_message(message, self.options.embedded))
+            except NotJson:
+                if found:  # what is before it is given first
+                    return size, True
+                raise
+            self._waiting.popleft()
+            self._given[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
+            size += more
+        return size, size >= max_bytes
+
+    def _poll(self, seconds: float) -> None:
+        self._resume()
+        if messages := self._consumer.consume(1, seconds):
+            self._receive(messages + self._consumer.consume(AT_ONCE, 0))
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._consumer.resume(self._consumer.assignment())
+            self._paused = False
+
+    def _receive(self, messages: list[Message]) -> None:
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._note(message, error)
+            elif (message.topic(), message.partition()) in self._held:  # else taken from us while it was on its way
+                self._waiting.append(message)
+        self._down = self._down and not messages
+
+    def _note(self, message: Message, error: KafkaError) -> None:
+        if error.code() in _NO_OFFSET:
+            self._problem = IllegalState(
+                f"There is no offset to begin at in {message.topic()}[{message.partition()}] ({error.str()}): "
+                "choose one by POST .../positions."
+            )
+        elif error.code() in _NO_TOPIC:
+            self._problem = UnknownTopic(f"The broker has no topic {message.topic()!r}.")
+        elif error.fatal():
+            self._problem = KafkaFailed(f"Kafka error: {error.str()}")
+        else:
+            logger.warning("consumer", extra={"action": "rest", "group": self.group, "error": error.str()})
+
+    def _complain(self) -> None:
+        """Nothing came: say why, where it is known."""
+        problem, self._problem = self._problem, None
+        if problem is not None:
+            raise problem
+        if self._down:
+            topics.ping()
+            self._down = False
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._down = True
+
+    # Offsets.
+
+    def commit(self, offsets: list[TopicPartition] | None = None, *, wait: bool = True) -> None:
+        """Commit these offsets, or those after everything given. Raises NotSent, KafkaFailed or IllegalState."""
+        if offsets is None:
+            offsets = [TopicPartition(*name, offset) for name, offset in sorted(self._given.items())]
+        if not offsets:
+            return
+        self._consumer.commit(offsets=offsets, asynchronous=True)
+        self._commits += 1
+        if wait:
+            self._wait_for_commit()
+        for each in offsets:
+            if self._given.get((each.topic, each.partition), each.offset + 1) <= each.offset:
+                del self._given[each.topic, each.partition]
+
+    def _wait_for_commit(self) -> None:
+        # Not by a synchronous commit, which waits without a bound for a broker that is down.
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while self._answered < self._commits:
+            if time.monotonic() > deadline:
+                raise NotSent("Kafka does not answer: the offsets may not be committed.")
+            self._tend(CALLBACK_SECONDS)
+        if self._refusal is not None:
+            raise _failure(self._refusal)
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        self._answered += 1
+        self._refusal = error or next((each.error for each in partitions if each.error is not None), None)
+
+    def _confirm(self) -> None:
+        """The client has come back: with auto.commit.enable that commits what the last answer held."""
+        if self.options.auto_commit:
+            self.commit(wait=False)
+
+    def committed(self, names: Iterable[Name]) -> list[TopicPartition]:
+        """The group's committed offsets in these partitions, where there are some."""
+        asked = [TopicPartition(*name) for name in names]
+        answer: list[TopicPartition] = self._consumer.committed(asked, timeout=ANSWER_SECONDS)
+        for each in answer:
+            if each.error is not None:
+                raise _failure(each.error)
+        return [each for each in answer if each.offset >= 0]
+
+    def seek(self, offsets: dict[Name, int]) -> None:
+        """Go on from these offsets. Raises IllegalState for a partition that is not assigned."""
+        missing = sorted(offsets.keys() - self._held)
+        if missing:
+            raise IllegalState(f"{missing[0][0]}[{missing[0][1]}] is not assigned to this instance (now).")
+        names = set(offsets)
+        self._drop(names)
+        self._held = self._held | names
+        self._problem = None
+        targets = [TopicPartition(*name, offset) for name, offset in offsets.items()]
+        # Taken off and put on again: a partition that was out of range refuses to seek.
+        self._consumer.incremental_unassign(targets)
+        self._consumer.incremental_assign(targets)
+        self._consumer.resume(targets)
+
+    def watermarks(self, name: Name) -> tuple[int, int]:
+        """The partition's first offset and the one after its last."""
+        seen = self._consumer.get_watermark_offsets(TopicPartition(*name), timeout=ANSWER_SECONDS)
+        if seen is None:
+            raise NotSent("Kafka does not answer: try again.")
+        low, high = seen
+        return low, high
+
+    # Between requests.
+
+    def tend(self) -> None:
+        """Answer the group's rebalances and keep the membership, while no request does."""
+        if not self.topics or not self._turn.acquire(blocking=False):
+            return
+        try:
+            if not self._closing:
+                self._tend(0)
+        except KafkaException as error:
+            logger.warning("consumer", extra={"action": "rest", "group": self.group, "error": str(error)})
+        finally:
+            self._turn.release()
+
+    def _tend(self, seconds: float) -> None:
+        """Serve librdkafka's callbacks. A record that comes meanwhile waits; no second one is taken in."""
+        if self._waiting:
+            self._consumer.pause(self._consumer.assignment())
+            self._paused = True
+        self._receive(self._consumer.consume(1, seconds))
+
+    def close(self, *, confirmed: bool) -> None:
+        """Leave the group; `confirmed`: the client asked for it, so what it was given may be committed."""
+        self._closing = True  # a read that is under way ends
+        with self._turn:
+            if confirmed:
+                try:
+                    self._confirm()
+                except KafkaException as error:
+                    logger.info("not committed", extra={"action": "rest", "group": self.group, "error": str(error)})
+            self._waiting.clear()
+            self._consumer.close()
+
+
+def _failure(error: KafkaError) -> RestError | TkError:
+    code = error.code()
+    if code in _NO_TOPIC:
+        return UnknownTopic("The broker has no such topic.")
+    if error.retriable() or code in {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}:
+        return NotSent(f"Kafka does not answer ({error.str()}): try again.")
+    if code in {KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS}:
+        return IllegalState(f"The group is rebalancing ({error.str()}): read again.")
+    return KafkaFailed(f"Kafka error: {error.str()}")
