@@ -3,6 +3,8 @@
 The structured log tells it in any case, and rows that people steer have a `changed_by`.
 """
 
+from typing import Any
+
 from django.apps import apps
 from django.db.models import Model
 
@@ -26,3 +28,14 @@ def note(caller: Caller, what: str, message: str, flag: int = CHANGED, row: Mode
         action_flag=flag,
         change_message=message,
     )
+
+
+def recent(row: Model, count: int = 10) -> list[Any]:
+    """The latest entries about this row, newest first; none where the admin is not installed."""
+    if not apps.is_installed("django.contrib.admin"):
+        return []
+    from django.contrib.admin.models import LogEntry
+    from django.contrib.contenttypes.models import ContentType
+
+    entries = LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(row), object_id=str(row.pk))
+    return list(entries.select_related("user")[:count])

@@ -165,16 +165,12 @@ class DeadLetterAdmin(ReadOnly, LetterBase):
         self._settle(request, queryset, deadletters.discard, _("discarded"))
 
     def _settle(self, request: HttpRequest, queryset: Any, change: Any, done: Any) -> None:
-        chosen = list(queryset.defer("value", "traceback"))
+        chosen = list(queryset.values_list("pk", flat=True))
         try:
-            count = change(
-                [letter.pk for letter in chosen], Caller(request.user.get_username(), request.user), queryset.db
-            )
+            count = change(chosen, Caller(request.user.get_username(), request.user), queryset.db)
         except (TkError, TkconsError) as error:
             self.message_user(request, str(error), messages.ERROR)
             return
-        for letter in chosen:
-            self.log_change(request, letter, f"{change.__name__}")
         self.message_user(request, f"{count}: {done}")
 
     @admin.display(description=_("cause"))

@@ -33,6 +33,9 @@ DEFAULTS: dict[str, Any] = {
     "RETRY_SECONDS": (0.5, 30.0),
     # Seconds for which a topic's id is believed before positions are written.
     "TOPIC_ID_SECONDS": 1.0,
+    # The panel's charts: seconds (whole) between samples, and how many are kept: half an hour.
+    "SAMPLE_SECONDS": 5,
+    "SAMPLES": 360,
     # Days for which the id of an event from the outbox is remembered, so that its repeat is not stored.
     "EVENT_DAYS": 7,
 }

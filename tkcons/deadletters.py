@@ -14,7 +14,7 @@ from django.db.models import BinaryField, BooleanField, F, Func, Q, QuerySet, Va
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from tk import producer
+from tk import producer, trail
 from tk.access import Caller, require
 from tk.errors import BrokerRefused, InvalidTimestamp, TooLarge
 from tk.record import EVENT_ID_HEADER, Headers, Receipt, Record, dump_headers, load_headers
@@ -25,6 +25,7 @@ from tkcons.sinks.base import Place
 logger = logging.getLogger(__name__)
 
 SETTLE = "tkcons.settle_deadletter"
+VIEW = "tkcons.view_deadletter"
 HEADER = "dead-letter-"  # what the headers' names begin with that tell a letter's origin
 CAUSE_CHARACTERS = 2_000
 TRACEBACK_CHARACTERS = 8_000  # the end of it: in the database; a quarter of it in the header
@@ -80,12 +81,56 @@ def store(letter: DeadLetter, using: str) -> None:
 # What people do.
 
 
+def seen(caller: Caller, using: str | None = None) -> QuerySet[DeadLetter]:
+    """The letters of the topics that the caller may see, newest first. Raises Unauthenticated or Forbidden."""
+    require(caller, VIEW)
+    letters = DeadLetter.objects.using(using or _using()).order_by("-made_at", "-pk")
+    return letters if not caller.topics else letters.filter(topic__in=_seen_topics(letters, caller))
+
+
 def waiting(caller: Caller, using: str | None = None) -> QuerySet[DeadLetter]:
     """The letters that nobody has settled, newest first. Raises Unauthenticated or Forbidden."""
-    require(caller, "tkcons.view_deadletter")
-    states = [DeadLetter.State.WAITING, DeadLetter.State.REQUESTED]
-    letters = DeadLetter.objects.using(using or _using()).filter(state__in=states).order_by("-made_at")
-    return letters if not caller.topics else letters.filter(topic__in=_seen_topics(letters, caller))
+    return seen(caller, using).filter(state__in=[DeadLetter.State.WAITING, DeadLetter.State.REQUESTED])
+
+
+def find(
+    caller: Caller,
+    *,
+    group: str = "",
+    topic: str = "",
+    state: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+    text: str = "",
+    before: tuple[datetime, str] | None = None,
+    limit: int = 50,
+) -> list[DeadLetter]:
+    """Letters that match everything given, newest first, without values and tracebacks.
+
+    until: exclusive. before: `made_at` and id of the last letter of the page before. Raises Unauthenticated or Forbidden.
+    """
+    letters = seen(caller).defer("key", "value", "headers", "traceback")
+    exact = {"group": group, "topic": topic, "state": state, "made_at__gte": since, "made_at__lt": until}
+    letters = letters.filter(**{name: value for name, value in exact.items() if value})
+    if text:
+        letters = letters.filter(matches(text))
+    if before is not None:
+        made, key = before
+        letters = letters.filter(made_at__lte=made).exclude(made_at=made, pk__gte=key)
+    return list(letters[:limit])
+
+
+def one(caller: Caller, key: str) -> DeadLetter:
+    """The letter of this id. Raises Unauthenticated, Forbidden or UnknownLetter."""
+    found = seen(caller).filter(pk=key).first()
+    if found is None:
+        raise UnknownLetter(f"There is no dead letter {key[:40]!r}.")
+    return found
+
+
+def require_settle(caller: Caller) -> None:
+    """Raise Unauthenticated or Forbidden unless the caller may resend and discard."""
+    require(caller, SETTLE)
 
 
 def matches(text: str) -> Q:
@@ -131,9 +176,12 @@ def _change(ids: Collection[str], state: DeadLetter.State, caller: Caller, using
     )
     if caller.topics:
         letters = letters.filter(topic__in=_seen_topics(letters, caller))
+    chosen = list(letters.only("group", "topic", "partition", "offset"))
     changed = letters.update(state=state, changed_at=timezone.now(), changed_by=caller.name, attempt=F("attempt") + 1)
     if not changed:
         raise UnknownLetter
+    for letter in chosen:
+        trail.note(caller, str(letter), state.value, row=letter)
     logger.info("dead letters", extra={"action": state.value, "records": changed, "by": caller.name})
     return changed
 

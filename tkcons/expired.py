@@ -7,8 +7,9 @@ import logging
 
 from confluent_kafka import TopicPartition
 
-from tk import topics
+from tk import topics, trail
 from tk.access import Caller
+from tkcons.models import Group
 from tkcons.seeking import ANSWER_SECONDS, stopped
 from tkcons.sinks.base import Batch, Place
 
@@ -30,6 +31,9 @@ def skip(name: str, caller: Caller) -> dict[Place, tuple[int, int]]:
                 if claim.next_offset < low:
                     sink.write([Batch(place, claim, [], low)])
                     lost[place] = (claim.next_offset, low)
+    if lost:
+        told = ", ".join(f"{place.topic}[{place.partition}] {first} to {end}" for place, (first, end) in lost.items())
+        trail.note(caller, name, f"skipped what had expired: {told}", row=Group(name=name))
     for place, (first, end) in lost.items():
         logger.warning(
             "skipped expired messages",

@@ -13,11 +13,13 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
+from tk import trail
 from tk.access import Caller, require
 from tkcons.conf import settings
 from tkcons.errors import UnknownGroup
 from tkcons.handlers import Start, registry
 from tkcons.models import Group, Member
+from tkcons.samples import Sampler
 from tkcons.sinks.base import Sink
 
 CONTROL = "tkcons.control_consumer"
@@ -75,6 +77,7 @@ def want(state: Group.State, caller: Caller, names: Iterable[str] | None = None)
             if group.desired != state:
                 group.desired, group.changed_by = state, caller.name
                 group.save(update_fields=["desired", "changed_by", "changed_at"])
+                trail.note(caller, name, f"wanted {state.value}", row=group)
     return chosen
 
 
@@ -85,7 +88,10 @@ def desired(name: str) -> Group.State:
 
 
 def status() -> list[dict[str, Any]]:
-    """Each group: name, topics, desired state, lag, and its live members with their partitions and last error."""
+    """Each group: name, topics, desired state and who set it, lag, and its live members with partitions and last error.
+
+    The lag is None while no member tells it.
+    """
     known = {group.name: group for group in _groups().all()}
     alive: dict[str, list[Member]] = {}
     for member in live_members().order_by("started_at"):
@@ -95,6 +101,8 @@ def status() -> list[dict[str, Any]]:
             "group": name,
             "topics": list(found.topics),
             "desired": known[name].desired if name in known else Group.State.STOPPED.value,
+            "changed_at": known[name].changed_at.isoformat() if name in known else None,
+            "changed_by": known[name].changed_by if name in known else "",
             "members": [
                 {
                     "name": member.name,
@@ -108,10 +116,15 @@ def status() -> list[dict[str, Any]]:
                 }
                 for member in alive.get(name, [])
             ],
-            "lag": sum(p["lag"] or 0 for member in alive.get(name, []) for p in member.partitions),
+            "lag": _lag(alive.get(name, [])),
         }
         for name, found in specs().items()
     ]
+
+
+def _lag(members: list[Member]) -> int | None:
+    known = [row["lag"] for member in members for row in member.partitions if row["lag"] is not None]
+    return sum(known) if known else None
 
 
 def live_members(*, in_web: bool | None = None) -> QuerySet[Member]:
@@ -129,6 +142,7 @@ class Heartbeat:
         self.host = socket.gethostname()[:100]
         self.name = f"{self.host}:{os.getpid()}:{time.time_ns():x}:{group}"[:150]
         self._started = timezone.now()
+        self._sampler = Sampler(group, self.name)
 
     def beat(self, state: str, partitions: list[dict[str, Any]], stored: int, error: str) -> Group.State:
         """Tell how the runner is; partitions: [{"topic", "partition", "position", "end", "lag"}]."""
@@ -151,6 +165,7 @@ class Heartbeat:
             },
         )
         members.filter(group_id=self.group, seen_at__lt=now - 60 * _patience()).delete()
+        self._sampler.take(partitions, stored)
         return wanted
 
     def end(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate
+from typing import Any, ClassVar, Concatenate
 
 from django.conf import settings as django_settings
 from django.contrib.auth.views import redirect_to_login
@@ -17,11 +17,34 @@ from tk.access import Caller
 from tk.atomic import non_atomic
 from tk.errors import GetRefused, TkError, Unauthenticated
 from tk.views import refusal
+from tkcons import browse
 from tkcons.conf import settings
 from tkcons.errors import TkconsError
 
 View = Callable[Concatenate[HttpRequest, Caller, ...], HttpResponseBase]
 READS = {"GET", "HEAD"}
+
+
+class May:
+    """What the caller may, for templates: ``{% if request.may.produce %}``."""
+
+    PERMISSIONS: ClassVar[dict[str, str]] = {
+        "view": "tkcons.view_payload",
+        "export": "tkcons.export",
+        "control": "tkcons.control_consumer",
+        "letters": "tkcons.view_deadletter",
+        "settle": "tkcons.settle_deadletter",
+        "produce": "tk.produce",
+        "manage": "tk.manage_topics",
+    }
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    def __getitem__(self, name: str) -> bool:
+        if name == "topics":
+            return any(map(self._caller.may, browse.SEE))
+        return self._caller.may(self.PERMISSIONS[name])
 
 
 def guarded(*, changes: bool = False, by_get: bool = False) -> Callable[[View], Callable[..., HttpResponseBase]]:
@@ -40,10 +63,12 @@ def guarded(*, changes: bool = False, by_get: bool = False) -> Callable[[View], 
             try:
                 if acts and request.method != "POST" and not (by_get and _gets_act(request)):
                     raise GetRefused
-                response = view(request, access.identify(request, linked=not acts), **kwargs)
+                caller = access.identify(request, linked=not acts)
+                request.may = May(caller)  # type: ignore[attr-defined]
+                response = view(request, caller, **kwargs)
             except (TkError, TkconsError) as error:
                 response = _refused(request, error)
-            patch_vary_headers(response, ["Accept", "Cookie", "Authorization"])
+            patch_vary_headers(response, ["Accept", "Cookie", "Authorization", "HX-Request"])
             return response
 
         return wrapped
@@ -57,8 +82,8 @@ def _gets_act(request: HttpRequest) -> bool:
 
 
 def asks_for(request: HttpRequest, kind: str) -> bool:
-    """Whether the client names this type itself: a browser names text/html, curl takes anything."""
-    return kind in request.headers.get("Accept", "")
+    """Whether the client names this type itself: a browser names text/html, curl takes anything. htmx wants HTML."""
+    return kind in request.headers.get("Accept", "") or (kind == "text/html" and "HX-Request" in request.headers)
 
 
 def _refused(request: HttpRequest, error: TkError | TkconsError) -> HttpResponse:

@@ -158,6 +158,24 @@ class Member(models.Model):
         return self.name
 
 
+class Sample(models.Model):
+    """A member's lag, and what it stored, in one slot of time; see tkcons.samples."""
+
+    group = models.CharField(_("group"), max_length=249)
+    member = models.CharField(_("member"), max_length=150)
+    slot = models.BigIntegerField(_("slot"))  # Unix time in units of SAMPLE_SECONDS
+    lag = models.BigIntegerField(_("lag"))
+    stored = models.BigIntegerField(_("stored"))  # since the member's last sample
+
+    class Meta:
+        verbose_name = _("sample")
+        verbose_name_plural = _("samples")
+        indexes = [models.Index(fields=["group", "slot"], name="tkcons_sample_slot")]
+
+    def __str__(self) -> str:
+        return f"{self.group} {self.slot}"
+
+
 class DeadLetter(models.Model):
     """A message that a group's handler could not handle."""
 

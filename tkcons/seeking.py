@@ -8,11 +8,13 @@ from datetime import datetime
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from tk import topics
+from tk import topics, trail
 from tk.access import Caller, require
 from tk.client import client_config
+from tk.errors import NotSent
 from tkcons import groups
 from tkcons.errors import CannotSeek, GroupRunning
+from tkcons.models import Group
 from tkcons.sinks.base import Claim, Place, Sink
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,8 @@ Target = str | int | datetime
 def stopped(name: str, caller: Caller) -> Iterator[tuple[groups.Spec, Sink, Consumer]]:
     """The group's opened sink, and a consumer to ask the cluster with, while no process runs the group.
 
-    Raises Unauthenticated, Forbidden, UnknownGroup, GroupRunning, SinkUnavailable or SinkLocked.
+    Raises Unauthenticated, Forbidden, UnknownGroup, GroupRunning, SinkUnavailable, SinkLocked, or NotSent when Kafka does
+    not answer.
     """
     require(caller, groups.CONTROL)
     spec = groups.spec(name)
@@ -36,6 +39,8 @@ def stopped(name: str, caller: Caller) -> Iterator[tuple[groups.Spec, Sink, Cons
     consumer = Consumer(client_config({"group.id": name, "enable.auto.commit": False}))
     try:
         yield spec, sink, consumer
+    except KafkaException as error:
+        raise NotSent(f"Kafka does not answer ({error.args[0].str()}): try again.") from error
     finally:
         consumer.close()
         sink.close()
@@ -65,9 +70,11 @@ def move(
         for place, claim, offset in moves:
             sink.seek(place, claim, offset)
         with contextlib.suppress(KafkaException):  # Kafka's own offsets are for lag tools
-            told = [TopicPartition(place.topic, place.partition, offset) for place, _, offset in moves]
-            consumer.commit(offsets=told, asynchronous=False)
+            committed = [TopicPartition(place.topic, place.partition, offset) for place, _, offset in moves]
+            consumer.commit(offsets=committed, asynchronous=False)
     moved = {place: (claim.next_offset, offset) for place, claim, offset in moves}
+    told = ", ".join(f"{place.topic}[{place.partition}] {old} to {new}" for place, (old, new) in moved.items())
+    trail.note(caller, name, f"moved: {told}", row=Group(name=name))
     for place, (old, new) in moved.items():
         logger.warning(
             "position moved",

@@ -1,6 +1,5 @@
 """/tkcons starts the consumer, /tkcons/stop stops it, /tkcons/status tells of it, /tkcons/read shows what it stored."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,13 +9,12 @@ from django.shortcuts import render
 
 from tk import access
 from tk.errors import Forbidden
-from tkcons import groups, reader, web
+from tkcons import groups, reader
 from tkcons.guard import asks_for, guarded
 from tkcons.models import Group
+from tkcons.panel.groups import overview, steer
 from tkcons.sinks.file import TextFileSink
 from tkcons.streams import stream
-
-logger = logging.getLogger(__name__)
 
 PAGE = 100  # messages on a page
 PIECE = 65_536  # bytes of the text file in a chunk
@@ -26,25 +24,27 @@ TEXT = "text/plain; charset=utf-8"
 @guarded(by_get=True)
 def start(request: HttpRequest, caller: access.Caller) -> HttpResponseBase:
     """`Started consumer`, however often: the desired state is set, and one consumer runs, not one more."""
-    groups.want(Group.State.RUNNING, caller)
-    web.ensure_started()
-    logger.info("wanted running", extra={"action": "start", "caller": caller.name})
-    return _steered(request, "Started consumer")
+    return _steered(request, caller, Group.State.RUNNING)
 
 
 @guarded(by_get=True)
 def stop(request: HttpRequest, caller: access.Caller) -> HttpResponseBase:
     """`Stopped consumer`: every process that runs a group stops within a heartbeat."""
-    groups.want(Group.State.STOPPED, caller)
-    logger.info("wanted stopped", extra={"action": "stop", "caller": caller.name})
-    return _steered(request, "Stopped consumer")
+    return _steered(request, caller, Group.State.STOPPED)
 
 
-def _steered(request: HttpRequest, text: str) -> HttpResponseBase:
+@guarded(changes=True)
+def pause(request: HttpRequest, caller: access.Caller) -> HttpResponseBase:
+    """`Paused consumer`: the groups keep their members and partitions and read nothing."""
+    return _steered(request, caller, Group.State.PAUSED)
+
+
+def _steered(request: HttpRequest, caller: access.Caller, state: Group.State) -> HttpResponseBase:
+    text = steer(state, caller)
     if asks_for(request, "application/json"):
         return JsonResponse({"status": text, "groups": groups.status()})
     if asks_for(request, "text/html"):
-        return render(request, "tkcons/panel.html", {"said": text, "groups": groups.status()})
+        return overview(request, text)
     return HttpResponse(text, content_type=TEXT)
 
 
@@ -53,7 +53,7 @@ def status(request: HttpRequest, caller: access.Caller) -> HttpResponseBase:
     """The groups: desired state, members, partitions, lag, last errors; as JSON, or as a page for browsers."""
     access.require(caller, groups.CONTROL)
     if asks_for(request, "text/html"):
-        return render(request, "tkcons/panel.html", {"groups": groups.status()})
+        return overview(request)
     return JsonResponse({"groups": groups.status()})
 
 

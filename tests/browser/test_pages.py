@@ -128,7 +128,7 @@ def test_the_keyboard_reaches_everything(page: Page):
     store(*(f"message {number}" for number in range(101)))
     page.goto("/tkcons/read")
     reached = set()
-    for _ in range(6):
+    for _ in range(9):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.textContent.trim().slice(0, 14)"))
     assert {"Messages", "Consumer", "Older messages"} <= reached
@@ -151,9 +151,9 @@ def test_the_tutorials_addresses_in_a_browser(page: Page, broker, topic, setting
         expect(page.locator("tbody tr")).to_contain_text("hello")
         page.get_by_role("link", name="Consumer").click()
         expect(page.locator("section")).to_contain_text("wanted: running")
-        page.get_by_role("button", name="Stop").click()
+        page.get_by_role("button", name="Stop all").click()
         assert page.locator("body").inner_text().splitlines()[0] == "Stopped consumer"
-        page.get_by_role("button", name="Start").click()
+        page.get_by_role("button", name="Start all").click()
         assert page.locator("body").inner_text().splitlines()[0] == "Started consumer"
     finally:
         web.stop()

@@ -473,7 +473,7 @@ def test_the_admin_shows_searches_and_settles_with_a_record_of_who_did(poisoned,
     assert "1:" in client.post(page, asked, follow=True).content.decode()
     assert letters(group)[0].state == DeadLetter.State.DISCARDED
     assert letters(group)[0].changed_by == "olga"
-    assert LogEntry.objects.get().get_change_message() == "discard"
+    assert LogEntry.objects.get().get_change_message() == "discarded"
 
 
 def test_the_command_lists_shows_resends_and_discards(poisoned, group):

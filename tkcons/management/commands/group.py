@@ -70,7 +70,8 @@ class Command(BaseCommand):
             groups.spec(name)
         for group in groups.status():
             if names is None or group["group"] in names:
-                self.stdout.write(f"{group['group']}: wanted {group['desired']}, lag {group['lag']}")
+                lag = "not known" if group["lag"] is None else group["lag"]
+                self.stdout.write(f"{group['group']}: wanted {group['desired']}, lag {lag}")
                 for member in group["members"]:
                     self.stdout.write(f"  {member['name']}: {member['state']}, stored {member['stored']}")
                     for row in member["partitions"]:
