@@ -47,6 +47,11 @@ audit: .venv/installed-dev
 screenshots: .venv/installed-dev
 	PYTHONPATH=. $(BIN)/python docs/screenshots.py
 
+# The pages' second language: collects what is to be translated and compiles it; needs gettext (Debian: apt-get install gettext).
+messages: .venv/installed-dev
+	for app in tk tkcons; do (cd $$app && ../$(BIN)/django-admin makemessages -l de --no-location --no-obsolete -v 0 \
+		&& ../$(BIN)/django-admin compilemessages -v 0) || exit 1; done
+
 # New versions of everything; needs uv. No index address may get into the locks.
 lock:
 	cd requirements && for name in run dev; do uv pip compile --quiet --universal --upgrade --generate-hashes \
