@@ -8,7 +8,7 @@ import time
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from tk.conf import settings
@@ -60,8 +60,7 @@ class Leases:
             shards.bulk_create([OutboxShard(shard=number) for number in range(SHARDS)], ignore_conflicts=True)
         free = shards.filter(Q(leased_until=None) | Q(leased_until__lt=Now())).order_by("shard")
         taken = {row.shard: row.generation + 1 for row in free.select_for_update(skip_locked=True)[:most]}
-        for shard, generation in taken.items():
-            shards.filter(shard=shard).update(owner=self.name, generation=generation)
+        shards.filter(shard__in=taken).update(owner=self.name, generation=F("generation") + 1)
         return taken
 
     def confirmed(self) -> set[int]:

@@ -15,7 +15,7 @@ from django.db import connections, router
 from tk import topics
 from tk.client import client_config
 from tk.conf import settings
-from tk.errors import InvalidPartition, NotSent, UnknownTopic
+from tk.errors import NotSent, UnknownTopic
 from tk.leases import Leases
 from tk.models import OutboxEvent
 from tk.record import EVENT_ID_HEADER, load_headers
@@ -94,7 +94,8 @@ class Relay:
     def step(self) -> bool:
         """Read, send, wait a moment for acknowledgements, mark. False: there was nothing to do.
 
-        Raises NotSent while Kafka is away, and Django's database errors.
+        While much waits, the next events are read as the acknowledgements of the last ones come in. Raises NotSent while
+        Kafka is away, and Django's database errors.
         """
         connections[self.using].close_if_unusable_or_obsolete()
         self.leases.keep()
@@ -106,55 +107,55 @@ class Relay:
             self._waiting = False
             return False
         busy = bool(self._in_flight)
-        if self.leases.valid():
-            busy |= self._send(events) > 0
-        self._await()
+        taken = self._send(events) if self.leases.valid() else 0
+        self._await(BATCH if taken == BATCH else 0)
         self._mark()
         if self._broken:
             self._rebuild()
-        return busy
+        return busy or taken > 0
 
     def _send(self, events: list[Event]) -> int:
         """Hand events to the producer, up to the first that must go alone; give how many were dealt with."""
         held: set[int] = set()  # lanes whose next event cannot go yet
+        looked: dict[tuple[str, int | None], str | None] = {}  # once a topic: what _look said
         taken = 0
         self._waiting = False
         for event in events:
             if event.lane in held:
                 continue
-            if event.id in self._suspects and self._in_flight:
+            if self._suspects and event.id in self._suspects and self._in_flight:
                 break  # it goes alone, when the others are through
-            try:
-                if not self._ready(event):
-                    held.add(event.lane)
+            where = (event.topic, event.partition)
+            if where not in looked:
+                looked[where] = self._look(*where)
+            wrong = looked[where]
+            if wrong is not None:
+                held.add(event.lane)
+                if not wrong:
                     self._waiting = True
                     continue
+                self._failed[event.id] = wrong
+            else:
                 self._produce(event)
-            except (UnknownTopic, InvalidPartition) as error:
-                held.add(event.lane)
-                self._failed[event.id] = str(error)
             taken += 1
             if event.id in self._suspects or self._broken or self._ending.is_set():
                 break
         return taken
 
-    def _ready(self, event: Event) -> bool:
-        """Whether the topic is there: False while that is not sure. Raises UnknownTopic, InvalidPartition, NotSent."""
+    def _look(self, name: str, partition: int | None) -> str | None:
+        """What is wrong with the place: None nothing, "" a topic that may yet appear. Raises NotSent."""
         try:
-            topic = topics.get(event.topic)
-        except UnknownTopic:
-            since = self._missing.setdefault(event.topic, time.monotonic())
-            if time.monotonic() - since < MISSING_SECONDS:
-                return False
-            raise
-        if self._missing:
-            self._missing.pop(event.topic, None)
-        if event.partition is not None and event.partition >= topic.partitions:
-            raise InvalidPartition(f"Topic {topic.name!r} has the partitions 0 to {topic.partitions - 1}.")
-        return True
+            topic = topics.get(name)
+        except UnknownTopic as error:
+            since = self._missing.setdefault(name, time.monotonic())
+            return str(error) if time.monotonic() - since >= MISSING_SECONDS else ""
+        self._missing.pop(name, None)
+        if partition is not None and partition >= topic.partitions:
+            return f"Topic {name!r} has the partitions 0 to {topic.partitions - 1}."
+        return None
 
     def _produce(self, event: Event) -> None:
-        headers: list[tuple[str, str | bytes | None]] = [(EVENT_ID_HEADER, str(event.event_id).encode())]
+        headers: list[tuple[str, str | bytes | None]] = [(EVENT_ID_HEADER, event.event_id.encode())]
         if event.headers:
             headers += load_headers(event.headers)
         producer = self._producer or self._make()
@@ -208,7 +209,8 @@ class Relay:
         if self._in_flight.pop(event.id, None) is None:
             return  # of a producer that was given up
         if error is None:
-            self._suspects.discard(event.id)
+            if self._suspects:
+                self._suspects.discard(event.id)
             self._acknowledged.append((event, message.partition() or 0, message.offset() or 0))
         else:
             self._refused(event, error)
@@ -223,10 +225,10 @@ class Relay:
         else:
             self._suspects.add(event.id)
 
-    def _await(self) -> None:
-        """Wait until everything is acknowledged, or long enough."""
+    def _await(self, left: int = 0) -> None:
+        """Wait until no more than `left` events are unacknowledged, or long enough."""
         deadline = time.monotonic() + STALL_SECONDS
-        while self._producer is not None and self._in_flight and not self._broken:
+        while self._producer is not None and len(self._in_flight) > left and not self._broken:
             self._poll(0.02)
             if self._ending.is_set() or time.monotonic() > deadline:
                 return

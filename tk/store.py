@@ -3,8 +3,8 @@
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import NamedTuple
 
+import msgspec
 from django.db import connections, transaction
 from django.utils import timezone
 
@@ -18,21 +18,21 @@ PRUNED = 5_000  # rows deleted at once
 _TABLE = OutboxEvent._meta.db_table
 # The innermost query walks the index of pending rows; the sum stops it at BATCH_BYTES. A failed event holds its lane.
 _PENDING = f"""
-SELECT id, event_id, lane, shard, topic, key, value, headers, partition, timestamp FROM (
-  SELECT waiting.*, SUM(COALESCE(LENGTH(value), 0)) OVER (ORDER BY id) - COALESCE(LENGTH(value), 0) AS before FROM (
-    SELECT * FROM {_TABLE} WHERE state = 0 %(shards)s %(without)s
-      AND lane NOT IN (SELECT lane FROM {_TABLE} WHERE state = 2)
+SELECT id, %(event_id)s, lane, shard, topic, key, value, headers, partition, timestamp FROM (
+  SELECT waiting.*, SUM(COALESCE(LENGTH(value), 0)) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS bytes FROM (
+    SELECT id, event_id, lane, shard, topic, key, value, headers, partition, timestamp FROM {_TABLE}
+    WHERE state = 0 AND %(shards)s AND %(without)s AND lane NOT IN (SELECT lane FROM {_TABLE} WHERE state = 2)
     ORDER BY id LIMIT %(limit)s
   ) AS waiting
-) AS counted WHERE before < %(bytes)s ORDER BY id
+) AS counted WHERE bytes - COALESCE(LENGTH(value), 0) < {BATCH_BYTES} ORDER BY id
 """  # noqa: S608  numbers alone are put in
 
 
-class Event(NamedTuple):
+class Event(msgspec.Struct, frozen=True, gc=False):
     """A row that waits."""
 
     id: int
-    event_id: uuid.UUID
+    event_id: str
     lane: int
     shard: int
     topic: str
@@ -55,20 +55,25 @@ class Store:
 
     def pending(self, limit: int, without: Collection[int]) -> list[Event]:
         """The next events of the held shards in the order of their ids, leaving out the ids `without`."""
-        shards, ids = ",".join(map(str, self.leases.held)), ",".join(map(str, without))
-        query = _PENDING % {
-            "shards": f"AND shard IN ({shards})",
-            "without": f"AND id NOT IN ({ids})" if ids else "",
-            "limit": limit,
-            "bytes": BATCH_BYTES,
-        }
         connection = connections[self.using]
-        with connection.cursor() as cursor:
-            cursor.execute(query)
-            rows = cursor.fetchall()
-        if connection.vendor == "postgresql":
-            return [Event._make(row) for row in rows]
-        return [Event(row[0], uuid.UUID(row[1]), *row[2:]) for row in rows]
+        shards, ids = ",".join(map(str, self.leases.held)), ",".join(map(str, without))
+        if connection.vendor != "postgresql":
+            parts = {"event_id": "event_id", "shards": f"shard IN ({shards})", "without": f"id NOT IN ({ids})"}
+            with connection.cursor() as cursor:
+                cursor.execute(_PENDING % {**parts, "limit": limit})
+                return [Event(row[0], str(uuid.UUID(row[1])), *row[2:]) for row in cursor.fetchall()]
+        import psycopg
+
+        parts = {
+            "event_id": "event_id::text",
+            "shards": f"shard = ANY('{{{shards}}}')",
+            "without": f"id <> ALL('{{{ids}}}')" if ids else "true",  # hashed by PostgreSQL
+        }
+        connection.ensure_connection()
+        with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as rows:
+            # Binary: Django's cursors have bytes written in hexadecimal digits and read again.
+            rows.execute(_PENDING % {**parts, "limit": limit}, binary=True)
+            return [Event(*row) for row in rows.fetchall()]
 
     def mark(self, sent: Sequence[Sent], failed: Mapping[int, str]) -> None:
         """Record acknowledgements and failures, for shards that are still this relay's."""
@@ -97,8 +102,10 @@ class Store:
                 cursor.execute(
                     f"UPDATE {_TABLE} AS event SET state = 1, error = '', sent_at = %s, sent_partition = sent.partition,"  # noqa: S608
                     " sent_offset = sent.position FROM unnest(%s::bigint[], %s::int[], %s::bigint[])"
-                    " AS sent (id, partition, position) WHERE event.id = sent.id",
-                    [now, list(ids), list(partitions), list(offsets)],
+                    " AS sent (id, partition, position) WHERE event.id = sent.id"
+                    # This leads the planner to the index of pending rows; it would read the whole table.
+                    " AND event.state = 0 AND event.id BETWEEN %s AND %s",
+                    [now, list(ids), list(partitions), list(offsets), min(ids), max(ids)],
                 )
             else:
                 cursor.executemany(
@@ -108,9 +115,10 @@ class Store:
                 )
 
     def _delete(self, ids: list[int]) -> None:
-        numbers = ",".join(map(str, ids))
-        with connections[self.using].cursor() as cursor:
-            cursor.execute(f"DELETE FROM {_TABLE} WHERE id IN ({numbers})")  # noqa: S608  integers
+        connection, numbers = connections[self.using], ",".join(map(str, ids))
+        which = f"= ANY('{{{numbers}}}')" if connection.vendor == "postgresql" else f"IN ({numbers})"
+        with connection.cursor() as cursor:
+            cursor.execute(f"DELETE FROM {_TABLE} WHERE id {which}")  # noqa: S608  integers
 
     def prune(self) -> bool:
         """Delete what was sent OUTBOX_KEEP_SECONDS ago; True: there may be more."""

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import dj_database_url
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -166,6 +166,12 @@ def test_of_racing_requests_one_sends(alias, post, read, topic):
     assert len(read(topic)) == 1
 
 
+def test_inside_a_transaction_nothing_is_sent(alias, broker, topic, rows, read):
+    with transaction.atomic(using=alias), pytest.raises(RuntimeError, match="durable"):
+        once(Name("user 1", "POST", "/tkprod", "k"), Record(topic, b"x"), write)
+    assert read(topic) == []
+
+
 def test_with_atomic_requests_the_row_is_committed_before_sending(alias, post, rows, monkeypatch):
     monkeypatch.setitem(connections[alias].settings_dict, "ATOMIC_REQUESTS", 1)
     seen = []
@@ -261,7 +267,7 @@ import os, signal, sys
 import django
 django.setup()
 from django.conf import settings
-from django.db import connections
+from django.db import connections, transaction
 import dj_database_url
 alias, where, settings.KAFKA_BROKER_URL, topic = sys.argv[1:]
 if alias == "default":

@@ -98,7 +98,12 @@ def test_old_sent_events_are_pruned(alias, relay, topic, settings):
     assert states(alias) == [State.PENDING]
 
 
-def test_a_message_too_large_for_the_topic_holds_its_key_and_no_other(alias, relay, make_topic, read):
+@pytest.mark.parametrize("batch", [5_000, 7])
+def test_a_message_too_large_for_the_topic_holds_its_key_and_no_other(
+    alias, relay, make_topic, read, monkeypatch, batch
+):
+    monkeypatch.setattr("tk.relay.BATCH", batch)  # the next batch is read before this one is acknowledged
+    monkeypatch.setattr("tk.relay.IN_FLIGHT", 2 * batch)
     topic = make_topic(max_message_bytes="1000")
     publish_many(
         [
@@ -142,6 +147,19 @@ def running(alias):
     return made, thread
 
 
+def test_the_next_events_are_read_before_the_last_are_acknowledged(alias, broker, topic, read, monkeypatch):
+    monkeypatch.setattr("tk.relay.BATCH", 5)
+    monkeypatch.setattr("tk.relay.IN_FLIGHT", 10)
+    publish_many([tk.Record(topic, b"%d" % n, b"k") for n in range(23)], using=alias)
+    made = Relay(alias)
+    made.step()
+    assert len(made._in_flight) == 5
+    made.run(once=True)
+    assert values(read(topic)) == [str(n) for n in range(23)]
+    rows = OutboxEvent.objects.using(alias).order_by("pk").values_list("state", "sent_offset")
+    assert list(rows) == [(State.SENT, n) for n in range(23)]
+
+
 def test_two_relays_keep_the_order_of_each_key(alias, broker, make_topic, read, settings):
     settings.TK = {"OUTBOX_LEASE_SECONDS": 1.0, "OUTBOX_POLL_SECONDS": 0.02}
     topic = make_topic(partitions=4)
@@ -181,7 +199,7 @@ def test_relays_share_the_shards_evenly(alias, broker, settings):
 def test_a_stale_relay_marks_nothing(alias, broker, topic, read):
     publish(topic, "x", using=alias)
     stale = Relay(alias)
-    stale._await = lambda: OutboxShard.objects.using(alias).update(owner="another", leased_until=None)
+    stale._await = lambda _: OutboxShard.objects.using(alias).update(owner="another", leased_until=None)
     stale.step()
     while stale._in_flight:
         stale._producer.poll(0.1)
