@@ -55,7 +55,7 @@ class SinkLocked(TkconsError):
 
 
 class OffsetLost(TkconsError):
-    """Kafka no longer has the offset at the stored position: messages expired unread. `manage.py group skip` goes on."""
+    """Kafka does not have the offset at the stored position: `manage.py group skip` or `seek` goes on."""
 
     code = "offset_lost"
 

@@ -12,7 +12,7 @@ from tk.client import client_config
 from tk.errors import TkError
 from tkcons import options
 from tkcons.assignment import Assignment, Name
-from tkcons.claims import Claims
+from tkcons.claims import ANSWER_SECONDS, Claims
 from tkcons.conf import settings
 from tkcons.errors import HandlerOverdue, OffsetLost, SinkUnavailable, TkconsError
 from tkcons.groups import Spec
@@ -139,14 +139,21 @@ class Session:
             self._unclaimed.add(name)
             return
         self.error = self._lost[name] = str(
-            OffsetLost(
-                f"{name[0]}[{name[1]}]: Kafka no longer has offset {position}: messages expired unread. "
-                "The partition is stopped; the others go on."
-            )
+            OffsetLost(f"{name[0]}[{name[1]}]: {self._how_lost(name, known.next_offset)}")
         )
         logger.error(
             "offset lost", extra={"action": "stop", "topic": name[0], "partition": name[1], "offset": position}
         )
+
+    def _how_lost(self, name: Name, position: int) -> str:
+        stopped = "The partition is stopped; the others go on."
+        try:
+            low, end = self._consumer.get_watermark_offsets(TopicPartition(*name), timeout=ANSWER_SECONDS)
+        except KafkaException:
+            low, end = position + 1, position
+        if low > position:
+            return f"Kafka no longer has offset {position}: messages expired unread. {stopped}"
+        return f"Kafka's log was cut back, and ends at {end}: the brokers lost what is before {position}. {stopped}"
 
     # Assignment, as Kafka gives and takes it.
 

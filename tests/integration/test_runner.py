@@ -159,6 +159,22 @@ def test_messages_that_expired_unread_stop_the_partition_and_alarm(send, kafka_a
     assert values(group) == [*numbers(10), "neighbour"]
 
 
+def test_a_position_past_kafkas_end_stops_the_partition_and_alarms(send, make_topic, group):
+    """As after an election of a broker that lagged: it lost what the group has stored."""
+    topic = make_topic(2)
+    send(topic, *range(10))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 10)
+    Position.objects.filter(group=group, partition=0).update(next_offset=15)
+    with running(database(group, topic)):
+        eventually(lambda: any("cut back, and ends at 10" in member.error for member in Member.objects.all()))
+        send(topic, *range(10, 20))  # new messages under the offsets of the lost ones
+        send(topic, "neighbour", partition=1)
+        eventually(lambda: len(values(group)) == 11)
+        time.sleep(1)
+    assert values(group) == [*numbers(10), "neighbour"]
+
+
 class Choosy(DatabaseSink):
     """Refuses what begins with `later` a number of times, after it has stored what comes before."""
 
