@@ -1,22 +1,34 @@
-"""API tokens: made here or by `manage.py token`, shown once, revoked by an action."""
+"""API tokens: made here or by `manage.py token`, shown once, revoked by an action. The outbox: looked at; failed events
+resent or discarded. Nothing here counts or scans the outbox to open a page."""
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db.models import Max, QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from tk import access
-from tk.models import Token
+from tk import access, upkeep
+from tk.access import Caller
+from tk.errors import TkError
+from tk.models import OutboxEvent, Token
+from tk.paging import NewestPaginator
+from tk.record import text_or_base64
 
 if TYPE_CHECKING:
     Base = admin.ModelAdmin[Token]
-else:
-    Base = admin.ModelAdmin  # generic for the type checker alone
+    EventBase = admin.ModelAdmin[OutboxEvent]
+else:  # generic for the type checker alone
+    Base = EventBase = admin.ModelAdmin
+
+SHOWN = 10_000  # characters of a value
+SEARCHED = 100_000  # of the newest events, where a topic is looked for: an index of topics would cost each publish()
 
 
 @admin.register(Token)
@@ -47,3 +59,106 @@ class TokenAdmin(Base):
             self.log_change(request, token, "revoked")
         text = ngettext("%(count)d token revoked.", "%(count)d tokens revoked.", len(tokens))
         messages.success(request, text % {"count": len(tokens)})
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        states = OutboxEvent.State
+        return [(str(state.value), state.label) for state in (states.PENDING, states.FAILED, states.SENT)]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        if self.value() not in {value for value, _label in self.lookups(request, None)}:
+            return queryset
+        found = queryset.filter(upkeep.in_state(int(self.value() or 0)))
+        # Few fail: looked for by their own index first, or SQLite would walk the table in the list's order.
+        return queryset.filter(pk__in=found.values("pk")) if self.value() == str(OutboxEvent.State.FAILED) else found
+
+
+@admin.register(OutboxEvent)
+class OutboxEventAdmin(EventBase):
+    list_display = ("event_id", "state", "topic", "key_text", "created_at", "sent_at", "error_short")
+    list_filter = (StateFilter,)
+    search_fields = ("event_id",)
+    search_help_text = _("an event id, or how a topic begins (among the newest 100,000)")
+    ordering = ("-pk",)
+    paginator = NewestPaginator
+    show_full_result_count = False
+    actions = ("resend", "discard")
+    fields = (
+        *("event_id", "state", "topic", "key_text", "value_text", "headers", "partition", "timestamp", "created_at"),
+        *("sent_at", "sent_partition", "sent_offset", "error"),
+    )
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    has_change_permission = has_delete_permission = has_add_permission
+
+    def has_settle_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(upkeep.SETTLE)
+
+    def get_queryset(self, request: HttpRequest) -> "QuerySet[OutboxEvent]":
+        events = super().get_queryset(request)
+        one = request.resolver_match is not None and "object_id" in request.resolver_match.kwargs
+        return events if one else events.defer("value", "headers")  # a value may have megabytes
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: "QuerySet[OutboxEvent]", search_term: str
+    ) -> "tuple[QuerySet[OutboxEvent], bool]":
+        if not search_term:
+            return queryset, False
+        try:
+            return queryset.filter(event_id=uuid.UUID(search_term.strip())), False
+        except ValueError:
+            newest = OutboxEvent.objects.using(queryset.db).aggregate(Max("pk"))["pk__max"] or 0
+            return queryset.filter(topic__startswith=search_term.strip(), pk__gt=newest - SEARCHED), False
+
+    @admin.action(description=_("Send again what failed"), permissions=["settle"])
+    def resend(self, request: HttpRequest, queryset: "QuerySet[OutboxEvent]") -> None:
+        self._settle(request, queryset, upkeep.resend)
+
+    @admin.action(description=_("Discard what failed"), permissions=["settle"])
+    def discard(self, request: HttpRequest, queryset: "QuerySet[OutboxEvent]") -> HttpResponse | None:
+        if "confirmed" in request.POST:
+            self._settle(request, queryset, upkeep.discard)
+            return None
+        events = queryset.filter(upkeep.in_state(OutboxEvent.State.FAILED))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("Discard these events?"),
+            "events": events,
+            "opts": self.opts,
+            "checkbox": ACTION_CHECKBOX_NAME,
+        }
+        return TemplateResponse(request, "admin/tk/outboxevent/discard.html", context)
+
+    def _settle(self, request: HttpRequest, queryset: "QuerySet[OutboxEvent]", change: Any) -> None:
+        chosen = list(queryset.values_list("pk", flat=True))
+        try:
+            count = change(chosen, Caller(request.user.get_username(), request.user), queryset.db)
+        except TkError as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return
+        text = ngettext("%(count)d event changed.", "%(count)d events changed.", count)
+        self.message_user(request, text % {"count": count}, messages.SUCCESS)
+
+    @admin.display(description=_("key"))
+    def key_text(self, event: OutboxEvent) -> str:
+        return _text(event.key)[:80]
+
+    @admin.display(description=_("value"))
+    def value_text(self, event: OutboxEvent) -> str:
+        text = _text(event.value)
+        return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+    @admin.display(description=_("error"))
+    def error_short(self, event: OutboxEvent) -> str:
+        return event.error[:120]
+
+
+def _text(data: Any) -> str:
+    return text_or_base64(None if data is None else bytes(data))[0] or ""

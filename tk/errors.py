@@ -201,6 +201,13 @@ class BrokerRefused(TkError):
     status = 502
 
 
+class UnknownEvent(TkError):
+    """None of these events of the outbox has failed and waits for a decision."""
+
+    code = "unknown_event"
+    status = 404
+
+
 class UnsupportedMedia(BadRequest):
     """Send a form, JSON, or text in UTF-8, without a content encoding."""
 

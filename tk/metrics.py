@@ -1,13 +1,23 @@
 """Prometheus' figures of tk, where prometheus-client is installed (the extra `metrics`)."""
 
+import math
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
+from django.db import DatabaseError
+
 from tk import producer
+
+OUTBOX_SECONDS = 1.0  # how long a look at the outbox is believed
 
 _requests: Any = None
 _seconds: Any = None
 try:
-    from prometheus_client import Counter, Gauge, Histogram
+    from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+    from prometheus_client.core import GaugeMetricFamily
+    from prometheus_client.registry import Collector
 except ImportError:  # figures are an extra
     pass
 else:
@@ -22,6 +32,27 @@ else:
         "tk_producer_unacknowledged", "Records that this process has sent and that are not confirmed yet"
     ).set_function(producer.unacknowledged)
 
+    class _Outbox(Collector):
+        """Looked at when it is asked for, by indexes; NaN while the database is away."""
+
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+            self._seen = (-math.inf, (math.nan,) * 3)
+
+        def describe(self) -> Iterator[Any]:
+            return iter(())
+
+        def collect(self) -> Iterator[Any]:
+            with self._lock:
+                if time.monotonic() - self._seen[0] > OUTBOX_SECONDS:
+                    self._seen = (time.monotonic(), _look())
+                waiting, oldest, failed = self._seen[1]
+            yield GaugeMetricFamily("tk_outbox_waiting", "Events that no relay has sent yet, up to 100,000", waiting)
+            yield GaugeMetricFamily("tk_outbox_oldest_seconds", "Age of the oldest event that waits", oldest)
+            yield GaugeMetricFamily("tk_outbox_failed", "Failed events, each of which holds its key", failed)
+
+    REGISTRY.register(_Outbox())
+
 _children: dict[str, Any] = {}
 
 
@@ -35,3 +66,13 @@ def observe(code: str, seconds: float) -> None:
     child.inc()
     if code == "produced":
         _seconds.observe(seconds)
+
+
+def _look() -> tuple[float, float, float]:
+    from tk import upkeep
+
+    try:
+        status = upkeep.status()
+    except DatabaseError:
+        return (math.nan,) * 3
+    return status.waiting, status.oldest_seconds or 0.0, status.failed

@@ -90,6 +90,7 @@ class OutboxEvent(models.Model):
     class Meta:
         verbose_name = _("outbox event")
         verbose_name_plural = _("outbox events")
+        permissions = [("settle_outboxevent", "Can resend and discard failed outbox events")]
         indexes = [
             models.Index("id", name="tk_outbox_pending", condition=models.Q(state=0)),
             models.Index("lane", name="tk_outbox_failed", condition=models.Q(state=2)),

@@ -3,14 +3,13 @@
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
-from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from tk.access import Caller
 from tk.errors import TkError
+from tk.paging import NewestPaginator
 from tk.record import text_or_base64
 from tkcons import deadletters
 from tkcons.errors import TkconsError
@@ -23,10 +22,8 @@ if TYPE_CHECKING:
     MessageBase = admin.ModelAdmin[Message]
     LetterBase = admin.ModelAdmin[DeadLetter]
     PositionBase = admin.ModelAdmin[Position]
-    PaginatorBase = Paginator[Message]
 else:  # generic for the type checker alone
     GroupBase = MemberBase = MessageBase = LetterBase = PositionBase = admin.ModelAdmin
-    PaginatorBase = Paginator
 
 
 class ReadOnly:
@@ -40,17 +37,6 @@ class ReadOnly:
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-
-class NewestPaginator(PaginatorBase):
-    """The newest rows alone, without a count: older ones are found by their position, or on /tkcons/read."""
-
-    LIMIT = 1_000
-
-    @cached_property
-    def count(self) -> int:
-        rows: Any = self.object_list
-        return len(rows[: self.LIMIT].values_list("pk"))
 
 
 @admin.register(Message)

@@ -12,7 +12,8 @@ from django.db import connections, transaction
 
 import tk
 from tests.waiting import eventually
-from tk import errors
+from tk import errors, upkeep
+from tk.access import CODE
 from tk.models import OutboxEvent, OutboxRelay, OutboxShard
 from tk.outbox import publish, publish_many
 from tk.relay import Relay
@@ -122,7 +123,10 @@ def test_a_message_too_large_for_the_topic_holds_its_key_and_no_other(
     assert states(alias) == [State.SENT, State.FAILED] + [State.PENDING] * 27 + [State.SENT] * 30
     failed = OutboxEvent.objects.using(alias).get(state=State.FAILED)
     assert "large" in failed.error.lower()
-    OutboxEvent.objects.using(alias).filter(pk=failed.pk).update(state=State.DISCARDED)
+    assert upkeep.resend([failed.pk], CODE, alias) == 1
+    relay()
+    assert OutboxEvent.objects.using(alias).get(state=State.FAILED) == failed  # no better than before
+    assert upkeep.discard([failed.pk], CODE, alias) == 1
     relay()
     kept = [message.value() for message in read(topic) if message.key() == b"a"]
     assert kept == [b"a1"] + [b"a%d" % n for n in range(3, 30)]
