@@ -1,0 +1,233 @@
+"""Protections of the product, each with what takes it out: FAULTS_WITHOUT names those of this process."""
+
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+
+def take_out() -> None:
+    for name in filter(None, os.environ.get("FAULTS_WITHOUT", "").split(",")):
+        PROTECTIONS[name]()
+
+
+def acknowledgement() -> None:
+    """The answer comes when the message is in the client's queue, not when the brokers have it."""
+    from tk import producer
+
+    real = producer.client_config
+    producer.client_config = lambda options: real({**options, "enable.idempotence": False, "acks": 0})
+
+
+def outbox() -> None:
+    """publish() sends at once and hopes, instead of leaving the message in the database."""
+    from tests.faults.inside import views
+    from tk import api, producer
+    from tk.errors import TkError
+
+    def publish(topic: str, value: str, *, key: str) -> None:
+        try:
+            producer.submit(api.record(topic, value, key=key), lambda outcome: None)
+        except TkError:
+            pass
+
+    views.outbox = SimpleNamespace(publish=publish)
+
+
+def compare_and_set() -> None:
+    """A write moves the position whoever owns it by now."""
+    from tkcons import positions
+    from tkcons.models import Position
+    from tkcons.sinks.ledger import Ledger
+
+    def advance(batches: Any, keys: Any, using: str) -> None:
+        for batch in batches:
+            row = Position.objects.using(using).filter(pk=keys[batch.place])
+            row.update(next_offset=batch.end, trying_until=None, tries=0)
+
+    def advance_in_file(self: Ledger, batches: Any) -> None:
+        for batch in batches:
+            place = (batch.end, batch.place.topic_id, batch.place.partition)
+            self._db.execute("UPDATE position SET next_offset = ? WHERE topic_id = ? AND partition = ?", place)
+
+    positions.advance = advance
+    positions.try_from = lambda *_: None
+    Ledger.advance = advance_in_file
+
+
+def one_transaction() -> None:
+    """The position and the rows are committed one after the other."""
+    from tkcons.sinks import database, handler
+
+    apart = SimpleNamespace(atomic=lambda **_: nullcontext())
+    database.transaction = handler.transaction = apart
+
+
+def cutting_off() -> None:
+    """What was written to a file and never recorded stays there."""
+    from tests.faults.inside import steps
+
+    steps._Os.ftruncate = lambda *_: None
+
+
+def event_ids() -> None:
+    """The relay's repeats are stored like anything else."""
+    from tkcons import repeats
+
+    repeats.find = lambda batches, seen: repeats.Found(batches, {}, [])
+
+
+def trying_again() -> None:
+    """A batch that could not be stored is passed over."""
+    from tkcons.sinks.handler import HandlerSink
+    from tkcons.worker import Worker
+
+    Worker._fail = lambda self, batches, error: self._assignment.done(batches)
+    HandlerSink.alone = False
+
+
+def topic_id() -> None:
+    """A topic made again under its name is taken for the old one."""
+    from tk import topics
+
+    real, first = topics.get, {}
+
+    def get(name: str, fresh: float | None = None) -> Any:
+        seen = real(name, fresh)
+        return type(seen)(name, first.setdefault(name, seen.id), seen.partitions)
+
+    topics.get = get
+
+
+def stored_position() -> None:
+    """A consumer begins where Kafka's group offsets say, as most do, and writes without comparing."""
+    from confluent_kafka import TopicPartition
+
+    from tkcons.session import Session
+
+    real = Session._claim
+
+    def claim(self: Session, names: Any) -> Any:
+        claims = real(self, names)
+        told = self._consumer.committed([TopicPartition(*name) for name in names], timeout=10)
+        offsets = {(p.topic, p.partition): p.offset for p in told if p.offset >= 0}
+        return {
+            place: mine._replace(next_offset=offsets.get((place.topic, place.partition), mine.next_offset))
+            for place, mine in claims.items()
+        }
+
+    Session._claim = claim
+    compare_and_set()
+
+
+def dead_letter() -> None:
+    """A message that cannot be handled is passed over."""
+    from django.db import transaction
+
+    from tkcons import positions
+    from tkcons.sinks.handler import HandlerSink
+
+    def fail(self: HandlerSink, part: Any, failure: Any, tries: int) -> None:
+        with transaction.atomic(using=self.using):
+            positions.advance([part], self._keys, self.using)
+
+    HandlerSink._fail = fail
+
+
+def letter_confirmed() -> None:
+    """A dead letter is handed to the producer, and its message's offset passed, without waiting for the brokers."""
+    from tk import producer
+    from tkcons import deadletters
+
+    def send(letter: Any, topic: str) -> None:
+        record = producer.Record(topic, bytes(letter.value), None, deadletters._headers(letter))
+        producer.current().send(record, lambda outcome: None)
+
+    deadletters.send = send
+
+
+def letter_id() -> None:
+    """A dead letter's id is drawn, not derived from its message's place."""
+    import uuid
+
+    from tkcons import deadletters
+
+    real = deadletters.make
+
+    def make(*arguments: Any) -> Any:
+        letter = real(*arguments)
+        letter.id = uuid.uuid4().hex
+        return letter
+
+    deadletters.make = make
+
+
+def poll_thread() -> None:
+    """Messages are handled on the thread that polls, and a late write is not compared."""
+    from tkcons.session import Session
+
+    real = Session._receive
+
+    def receive(self: Session, messages: Any) -> None:
+        real(self, messages)
+        self.assignment.settle(3_600)
+
+    Session._receive = receive
+    compare_and_set()
+
+
+def whole_body() -> None:
+    """What a client had sent before it went away is taken for the whole."""
+    from tk import asgi
+
+    real = asgi._Body._next
+
+    async def read(self: Any) -> Any:
+        try:
+            return await real(self)
+        except asgi._Gone:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+    asgi._Body._next = read
+
+
+def producer_after_fork() -> None:
+    """A worker uses the producer that its parent made."""
+    from tk import producer
+
+    def keep() -> None:
+        producer._current = made
+
+    made = producer.current()
+    os.register_at_fork(after_in_child=keep)
+
+
+def orderly_end() -> None:
+    """SIGTERM ends the process where it stands."""
+    import signal
+
+    signal.signal = lambda *_: None  # type: ignore[assignment]
+
+
+PROTECTIONS: dict[str, Callable[[], None]] = {
+    function.__name__: function
+    for function in (
+        acknowledgement,
+        outbox,
+        compare_and_set,
+        one_transaction,
+        cutting_off,
+        event_ids,
+        trying_again,
+        topic_id,
+        stored_position,
+        dead_letter,
+        letter_confirmed,
+        letter_id,
+        poll_thread,
+        whole_body,
+        producer_after_fork,
+        orderly_end,
+    )
+}

@@ -1,0 +1,183 @@
+"""Consumers that die, hang, sleep, come back, and are pushed about."""
+
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+from confluent_kafka import Consumer
+
+from tests.faults.stand import GROUPS, LONG, Stand, eventually, protected_by
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+
+DATABASE = ["database.begun", "position.moved", "database.written", "database.committed", "offsets.begun"]
+FILE = ["file.begun", "file.appended", "file.synced", "file.recorded", "file.committed"]
+HANDLER = ["handler.begun", "handler.called", "handler.committed"]
+
+
+@protected_by("one_transaction", "missing")
+def test_kill_9_at_each_step_of_the_database(stand: Stand):
+    kill_at_each(stand, DATABASE, "database", "handler")
+
+
+@protected_by("cutting_off", "duplicates")
+def test_kill_9_at_each_step_of_a_file(stand: Stand):
+    kill_at_each(stand, FILE, "file", "text")
+
+
+@pytest.mark.long
+@protected_by("one_transaction", "missing")
+def test_kill_9_at_each_step_of_a_handler(stand: Stand):
+    kill_at_each(stand, HANDLER, "handler")
+
+
+def kill_at_each(stand: Stand, steps: list[str], *stores: str) -> None:
+    stand.make_topic()
+    stand.consume(*stores, processes=2)
+    with stand.records():
+        stand.wait_stored(50, stores[0])
+        for step in steps:
+            with stand.fault(step):
+                stand.kill_at(step)
+            stand.wait_stored(50, stores[0])
+    stand.verdict(*stores)
+
+
+@protected_by("letter_id", "duplicates")
+def test_kill_9_inside_dead_lettering(stand: Stand):
+    stand.make_topic()
+    stand.make_topic(1, f"{stand.topic}.dead")
+    stand.consume("handler", processes=2)
+    with stand.records(poison=40):
+        stand.wait_stored(50, "handler")
+        for step in ("letter.made", "letter.sent", "letter.stored", "letter.committed"):
+            with stand.fault(step):
+                stand.kill_at(step)
+            stand.wait_stored(50, "handler")
+    stand.verdict("handler", "letters", "letters sent", poison=True)
+
+
+@protected_by("compare_and_set", "duplicates")
+@pytest.mark.parametrize("step", ["database.begun", pytest.param("database.committed", marks=pytest.mark.long)])
+def test_a_zombie_wakes_after_its_partitions_moved(stand: Stand, step: str):
+    zombie(stand, step)
+
+
+@protected_by("compare_and_set", "duplicates")
+@pytest.mark.long
+def test_a_zombie_hangs_inside_its_transaction(stand: Stand):
+    zombie(stand, "database.written")
+
+
+def zombie(stand: Stand, step: str) -> None:
+    stand.make_topic()
+    for _ in range(2):
+        stand.consume("database")
+    with stand.records():
+        stand.wait_stored(50)
+        with stand.fault(step):
+            pid = stand.kill_at(step, action="stop")
+            stand.wait_stored(400)  # the other has them all, after the session's timeout
+            os.kill(pid, signal.SIGCONT)
+        stand.wait_stored(200)
+    stand.verdict("database")
+
+
+@pytest.mark.long
+@protected_by("stored_position", "duplicates")
+def test_a_storm_of_rebalances(stand: Stand):
+    """Members join and leave each second: strangers that only take partitions away, and the product's own."""
+    stand.make_topic(6)
+    stand.consume("database", "handler", processes=2)
+    ending = threading.Event()
+
+    def strangers(group: str) -> None:
+        while not ending.is_set():
+            consumer = Consumer(
+                {
+                    "bootstrap.servers": stand.kafka.bootstrap,
+                    "group.id": GROUPS[group],
+                    "partition.assignment.strategy": "cooperative-sticky",
+                    "session.timeout.ms": 4_000,
+                    "enable.auto.commit": False,
+                    "log_level": 0,
+                }
+            )
+            consumer.subscribe([stand.topic])
+            consumer.consume(1, 1.0)
+            consumer.close()
+
+    threads = [threading.Thread(target=strangers, args=(group,)) for group in ("database", "handler")]
+    with stand.records(partitions=6, rate=50), stand.fault("storm"):
+        stand.wait_stored(50)
+        for thread in threads:
+            thread.start()
+        for _ in range(4):
+            more = stand.consume("database", "handler")
+            time.sleep(5)
+            stand.end(more)
+        ending.set()
+        for thread in threads:
+            thread.join(30)
+    stand.verdict("database", "handler")
+
+
+@pytest.mark.long
+@protected_by("poll_thread", "duplicates")
+def test_a_handler_slower_than_max_poll_interval(stand: Stand):
+    stand.make_topic()
+    for _ in range(2):
+        stand.consume("handler", FAULTS_POLL_MS="5000")
+    with stand.records():
+        stand.wait_stored(50, "handler")
+        for _ in range(2):
+            with stand.fault("slow handler"):
+                stand.kill_at("handler.slow", action="sleep 12")
+                time.sleep(13)
+            stand.wait_stored(200, "handler")
+    stand.verdict("handler")
+
+
+@protected_by("orderly_end", "exit codes")
+def test_sigterm_under_load(stand: Stand):
+    """A deployment: each process is ended and another started, while requests come in."""
+    stand.make_topic()
+    webs = [stand.web(), stand.web()]
+    consumers = [stand.consume() for _ in range(2)]
+    codes = []
+    rounds = 10 if LONG else 1
+    with stand.clients(*webs):
+        stand.wait_stored(50)
+        for _ in range(rounds):
+            for number in range(2):
+                with stand.fault("SIGTERM"):
+                    codes.append(stand.end(webs[number].child))
+                    webs[number] = stand.web(webs[number].port)
+                    codes.append(stand.end(consumers[number]))
+                    consumers[number] = stand.consume()
+                    webs[number].wait()
+                stand.wait_stored(20)
+    stand.verdict(*GROUPS)
+    if any(codes):
+        stand.broke("exit codes", str(codes))
+
+
+@pytest.mark.long
+@protected_by("stored_position", "duplicates")
+def test_members_are_killed_and_replaced(stand: Stand):
+    stand.make_topic(6)
+    parent = stand.consume("database", "file", "handler", processes=3)
+    with stand.records(partitions=6):
+        stand.wait_stored(50)
+        for _ in range(8):
+            with stand.fault("kill -9 of a member"):
+                children = psutil.Process(parent.pid).children()
+                with suppress(psutil.NoSuchProcess):
+                    stand.draw.choice(children).kill()
+            stand.wait_stored(100)
+    eventually(lambda: len(psutil.Process(parent.pid).children()) == 3, 60)
+    stand.verdict("database", "file", "handler")
