@@ -12,7 +12,11 @@ OTHER = Place("orders", "id-1", 1)
 
 
 def message(place: Place, offset: int, **parts: object) -> Message:
-    given = {"value": f"v{offset}".encode(), "timestamp": (1, 1_700_000_000_000 + offset)}
+    given = {
+        "key": place.topic_id.encode(),
+        "value": f"v{offset}".encode(),
+        "timestamp": (1, 1_700_000_000_000 + offset),
+    }
     return Message(topic=place.topic, partition=place.partition, offset=offset, **{**given, **parts})
 
 

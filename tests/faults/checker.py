@@ -61,18 +61,17 @@ class Report:
     duplicates: list[str] = field(default_factory=list)
     strangers: list[str] = field(default_factory=list)  # stored, and never sent
     denied: list[str] = field(default_factory=list)  # stored, though the answer said that they are not
-    broken: dict[str, str] = field(default_factory=dict)  # other promises that the scenario saw broken, and how
 
     def faults(self) -> list[str]:
         """The names of what is wrong; empty: every promise was kept."""
         names = ["missing", "duplicates", "strangers", "denied", "misordered", "torn"]
-        return [*(name for name in names if getattr(self, name)), *self.broken]
+        return [name for name in names if getattr(self, name)]
 
     def __str__(self) -> str:
         counts = {
             name: len(found) if isinstance(found, list) else found
             for name, found in vars(self).items()
-            if name not in {"store", "recovery", "broken"}
+            if name not in {"store", "recovery"}
         }
         shown = [
             f"{name}: {', '.join(value[:40] for value in getattr(self, name)[:SHOWN])}"
@@ -80,7 +79,6 @@ class Report:
         ]
         recovery = "-" if self.recovery is None else f"{self.recovery:.1f}"
         parts = [f"{name} {count}" for name, count in counts.items()]
-        shown += [f"{name}: {what}" for name, what in self.broken.items()]
         named = [text for text in shown if not text.endswith(": ")]
         return f"{self.store}: {', '.join(parts)}, recovery {recovery} s" + "".join(f"\n    {text}" for text in named)
 
@@ -211,8 +209,10 @@ WHERE p."group" = 'tkcons.database' ORDER BY m.id
 
 
 def in_database(url: str) -> list[Stored]:
-    """The messages in PostgreSQL (an address) or SQLite (a path)."""
-    return [Stored(bytes(value).decode(), partition, offset, at) for value, partition, offset, at in _rows(url, _MESSAGES)]
+    """The messages in PostgreSQL or SQLite (an address)."""
+    return [
+        Stored(bytes(value).decode(), partition, offset, at) for value, partition, offset, at in _rows(url, _MESSAGES)
+    ]
 
 
 def effects_in(url: str) -> list[Stored]:
@@ -241,14 +241,17 @@ def _rows(url: str, query: str) -> Iterable[tuple[Any, int, int, float | None]]:
     if url.startswith("postgres"):
         with psycopg.connect(url, connect_timeout=10) as connection:
             return [(*row[:3], row[3] and row[3].timestamp()) for row in connection.execute(query)]
-    database = sqlite3.connect(f"file:{url}?mode=ro", uri=True, timeout=60)
+    path = url.removeprefix("sqlite:///")
+    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)
     try:
         return [(*row[:3], None) for row in database.execute(query)]
     finally:
         database.close()
 
 
-_LINE = re.compile(r"ConsumerRecord\(topic='[^']+', partition=(\d+), offset=(\d+), .*, value=b'([^']*)', headers=.*\)<br>")
+_LINE = re.compile(
+    r"ConsumerRecord\(topic='[^']+', partition=(\d+), offset=(\d+), .*, value=b'([^']*)', headers=.*\)<br>"
+)
 
 
 def in_text(path: Path) -> tuple[list[Stored], int]:

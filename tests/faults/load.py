@@ -6,8 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpx
 from confluent_kafka import KafkaError, Message, Producer
@@ -56,9 +55,7 @@ class _Threads:
             thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._ending.set()
         for thread in self._threads:
             thread.join(60)
@@ -153,7 +150,15 @@ class Records(_Threads):
     """A plain producer, for scenarios about consumers: confirmed by the brokers themselves. A client a partition."""
 
     def __init__(
-        self, journal: Journal, bootstrap: str, topic: str, *, seed: str, partitions: int, rate: int = 100, poison: int = 0
+        self,
+        journal: Journal,
+        bootstrap: str,
+        topic: str,
+        *,
+        seed: str,
+        partitions: int,
+        rate: int = 100,
+        poison: int = 0,
     ) -> None:
         super().__init__(journal, seed, partitions)
         self._topic = topic
@@ -163,7 +168,7 @@ class Records(_Threads):
             {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5, "log_level": 0}
         )
 
-    def __exit__(self, *raised: Any) -> None:
+    def __exit__(self, *raised: object) -> None:
         super().__exit__(*raised)
         self._producer.flush(60)
 

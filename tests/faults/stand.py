@@ -3,16 +3,15 @@
 import contextlib
 import os
 import random
-import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Self
 
 import httpx
 import psutil
@@ -66,7 +65,7 @@ class Servers:
         self.postgres = Postgres(folder / "postgres")
         self.token = ""
 
-    def __enter__(self) -> "Servers":
+    def __enter__(self) -> Self:
         self.postgres.start()
         try:
             self.kafka.launch()
@@ -109,12 +108,18 @@ class Servers:
 def make_database(url: str, folder: Path) -> str:
     """Migrate, add the table of the handler under test, and give an API token that may produce."""
     postgres = url.startswith("postgres")
-    env = {**os.environ, "DATABASE_URL": url, "DATA": str(folder), "DJANGO_SETTINGS_MODULE": "tests.faults.inside.settings"}
+    env = {
+        **os.environ,
+        "DATABASE_URL": url,
+        "DATA": str(folder),
+        "DJANGO_SETTINGS_MODULE": "tests.faults.inside.settings",
+    }
     code = (
         "from django.core.management import execute_from_command_line as run; import os, sys;"
-        "run(['', 'migrate', '-v0']); run(['', 'token', 'create', 'load', '--scope', 'tk.produce']);"
+        "run(['', 'migrate', '-v0']); run(['', 'token', 'create', 'load', *os.environ['SCOPES'].split()]);"
         "from django.db import connection; connection.cursor().execute(os.environ['EFFECT'])"
     )
+    env["SCOPES"] = "--scope tk.produce --scope tkcons.view_payload"
     env["EFFECT"] = EFFECT.format(
         serial="bigserial PRIMARY KEY" if postgres else "integer PRIMARY KEY",
         bytes="bytea" if postgres else "blob",
@@ -144,6 +149,7 @@ class Stand:
         self.steps = Armed(folder / "steps")
         self.children: list[Child] = []
         self.reports: list[Report] = []
+        self.broken: dict[str, str] = {}  # promises that are not about messages, and how
         self._logs = 0
         servers.sql(f"CREATE DATABASE {self.name} TEMPLATE template")
 
@@ -279,8 +285,28 @@ class Stand:
 
     def wait_stored(self, count: int, store: str = "database", seconds: float = SECONDS) -> None:
         """Until so many more are stored than now."""
-        wanted = len(self.stored(store)[0]) + count
-        eventually(lambda: len(self.stored(store)[0]) >= wanted, seconds)
+        wanted = eventually(lambda: self._count(store) + 1, seconds) - 1 + count
+        eventually(lambda: self._count(store) >= wanted, seconds)
+
+    def _count(self, store: str) -> int:
+        """How many are stored; -1: the store does not answer."""
+        try:
+            return len(self.stored(store)[0])
+        except (psycopg.Error, sqlite3.Error):
+            return -1
+
+    def positions(self) -> list[tuple[int, int]]:
+        """Partition and next offset, as the database has them."""
+        return self.servers.sql("SELECT partition, next_offset FROM tkcons_position", self.name)
+
+    def cut_connections(self) -> None:
+        """The product's connections to PostgreSQL are ended, whatever they are doing."""
+        self.servers.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.name}'")  # noqa: S608  made here
+
+    def use_sqlite(self) -> None:
+        self.sqlite = self.folder / "store.sqlite3"
+        self.database = f"sqlite:///{self.sqlite}"
+        self.token = make_database(self.database, self.folder)
 
     def stored(self, store: str) -> tuple[list[Stored], int]:
         match store:
@@ -298,7 +324,7 @@ class Stand:
                 return checker.letters_sent(self.kafka.bootstrap, f"{self.topic}.dead"), 0
         raise ValueError(store)
 
-    def verdict(self, *stores: str, seconds: float = SECONDS, poison: bool = False) -> list[Report]:
+    def verdict(self, *stores: str, seconds: float = SECONDS, poison: bool = False) -> None:
         """Wait until what Kafka has is stored, then let the checker say what became of each request.
 
         poison: the handler's messages that end with it belong to the dead letters and the others to its effects.
@@ -309,15 +335,20 @@ class Stand:
             while not self._is_through(sent, store, poison=poison) and time.monotonic() < deadline:
                 time.sleep(0.3)
         time.sleep(1)  # what would be stored twice comes late
-        self.reports = [self._report(store, poison=poison) for store in stores]
-        return self.reports
+        self.reports += [self._report(store, poison=poison) for store in stores]
+        crashed = [value for value, request in self.read_journal().requests.items() if request.status == 500]
+        if crashed:
+            self.broke("status 500", f"{len(crashed)} answers")
+
+    def read_journal(self) -> checker.Journal:
+        return checker.read_journal(self.folder / "journal")
 
     def broke(self, promise: str, how: str) -> None:
         """Another promise than those about messages was seen broken."""
-        self.reports[0].broken[promise] = how
+        self.broken[promise] = how
 
     def _report(self, store: str, *, poison: bool) -> Report:
-        journal = checker.read_journal(self.folder / "journal")
+        journal = self.read_journal()
         if poison and store in {"handler", "letters", "letters sent"}:
             wanted = store != "handler"
             journal.requests = {v: r for v, r in journal.requests.items() if v.endswith(".poison") == wanted}

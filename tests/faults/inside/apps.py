@@ -1,3 +1,5 @@
+import os
+
 from django.apps import AppConfig
 
 
@@ -8,5 +10,9 @@ class InsideConfig(AppConfig):
     def ready(self) -> None:
         from tests.faults.inside import steps, without
 
+        if os.environ.get("FAULTS_PRELOAD"):
+            from tk import producer
+
+            producer.current()
         without.take_out()
         steps.watch()

@@ -18,6 +18,7 @@ TKCONS = {
         "file": {"class": "tkcons.sinks.JsonLinesSink", "topics": [TOPIC], "path": FOLDER / "messages.jsonl"},
         "text": {"class": "tkcons.sinks.TextFileSink", "topics": [TOPIC], "path": FOLDER / "consumed_messages.txt"},
     },
+    "START": os.environ.get("FAULTS_START", "earliest"),
     "BATCH": 200,
     "HEARTBEAT_SECONDS": 0.5,
     "RETRY_SECONDS": (0.1, 1.0),

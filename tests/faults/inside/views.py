@@ -17,5 +17,5 @@ def publish(request: HttpRequest) -> HttpResponse:
         with transaction.atomic():
             outbox.publish(asked["topic"], asked["message"], key=asked["key"])
     except DatabaseError:
-        return HttpResponse(status=500)  # whether the commit got through is not known
+        return HttpResponse(status=503)  # whether the commit got through is not known
     return HttpResponse("Published.")

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,10 +27,8 @@ def outbox() -> None:
     from tk.errors import TkError
 
     def publish(topic: str, value: str, *, key: str) -> None:
-        try:
+        with suppress(TkError):
             producer.submit(api.record(topic, value, key=key), lambda outcome: None)
-        except TkError:
-            pass
 
     views.outbox = SimpleNamespace(publish=publish)
 
@@ -203,6 +201,30 @@ def producer_after_fork() -> None:
     os.register_at_fork(after_in_child=keep)
 
 
+def growth() -> None:
+    """A partition that a known topic has grown is met like the topic's first one: the group begins at its end."""
+    from tkcons.sinks.database import PositionedSink
+
+    PositionedSink.knows = lambda self, topic: False
+
+
+def body_limit() -> None:
+    """A body is read whole, however long."""
+    from django.conf import settings
+
+    from tk import request
+
+    request.body_limit = lambda: 1 << 40
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = None
+
+
+def monotonic() -> None:
+    """Pauses and ages are measured by the wall clock."""
+    import time
+
+    time.monotonic = time.time
+
+
 def orderly_end() -> None:
     """SIGTERM ends the process where it stands."""
     import signal
@@ -228,6 +250,9 @@ PROTECTIONS: dict[str, Callable[[], None]] = {
         poll_thread,
         whole_body,
         producer_after_fork,
+        growth,
+        body_limit,
+        monotonic,
         orderly_end,
     )
 }
