@@ -2,10 +2,11 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import product
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 from django.utils.http import parse_header_parameters
@@ -31,6 +32,9 @@ FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 RAW = {"text/plain": True, "application/octet-stream": False}  # whether it must be text
 FIELDS = {"message", "encoding", "topic", "key", "partition", "headers", "timestamp"}
+MAX_FIELDS = 50
+_ESCAPE = re.compile(rb"%([0-9a-fA-F]{2})")
+_BYTES = {bytes(digits): bytes([int(bytes(digits), 16)]) for digits in product(b"0123456789abcdefABCDEF", repeat=2)}
 ALLOWED_BESIDE = {"csrfmiddlewaretoken"}
 
 
@@ -89,22 +93,28 @@ def _text(data: bytes) -> str:
 
 def _pairs(data: bytes) -> dict[str, Any]:
     """A query string or a form, strictly: UTF-8, each field once."""
-    if not data:
-        return {}
-    try:
-        pairs = parse_qsl(
-            data.decode("ascii"), keep_blank_values=True, encoding="utf-8", errors="strict", max_num_fields=50
-        )
-    except UnicodeError as error:
-        raise BadEncoding("The request's fields are not percent-escaped UTF-8.") from error
-    except ValueError as error:
-        raise BadRequest("The request has too many fields.") from error
+    if data.count(b"&") >= MAX_FIELDS:
+        raise BadRequest("The request has too many fields.")
     fields: dict[str, Any] = {}
-    for name, value in pairs:
+    for pair in filter(None, data.split(b"&")):
+        name, _, value = map(_unescaped, pair.partition(b"="))
         if "\0" in value:
             raise BadEncoding(f"The field {name[:40]!r} has a NUL in it.")
         _add(fields, {name: value})
     return fields
+
+
+def _unescaped(data: bytes) -> str:
+    """As urllib's unquote_plus, which holds 80 bytes for each escape: half a gigabyte for the longest body."""
+    try:
+        data.decode("ascii")
+        return _ESCAPE.sub(_byte, data.replace(b"+", b" ")).decode()
+    except UnicodeError as error:
+        raise BadEncoding("The request's fields are not percent-escaped UTF-8.") from error
+
+
+def _byte(escape: re.Match[bytes]) -> bytes:
+    return _BYTES[escape[1]]
 
 
 def _add(fields: dict[str, Any], more: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ import time
 
 from django.conf import settings as django_settings
 from django.core.exceptions import RequestDataTooBig
+from django.db import DatabaseError, InterfaceError
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
 from django.views.decorators.csrf import csrf_exempt
 
@@ -14,7 +15,7 @@ from tk.access import Caller
 from tk.answer import Answer
 from tk.atomic import non_atomic
 from tk.conf import settings
-from tk.errors import BadRequest, GetRefused, HttpError, TkError
+from tk.errors import BadRequest, GetRefused, HttpError, NotSent, TkError
 from tk.record import Receipt, Record
 
 logger = logging.getLogger(__name__)
@@ -36,12 +37,16 @@ def produce(request: HttpRequest) -> HttpResponse:
 
 
 def admit(request: HttpRequest) -> Caller:
-    """Who may produce here by this method. Raises GetRefused, CrossSite, Unauthenticated or Forbidden."""
+    """Who may produce here by this method. Raises GetRefused, CrossSite, Unauthenticated, Forbidden, or NotSent where the
+    database that knows does not answer."""
     gets = django_settings.DEBUG if settings.GET_PRODUCES is None else settings.GET_PRODUCES
     if request.method != "POST" and not (gets and request.method == "GET"):
         raise GetRefused
-    caller = access.identify(request)
-    access.require(caller, "tk.produce")
+    try:
+        caller = access.identify(request)
+        access.require(caller, "tk.produce")
+    except (DatabaseError, InterfaceError) as error:
+        raise NotSent("The database does not answer, so it is not known who may produce: try again.") from error
     return caller
 
 

@@ -150,12 +150,14 @@ class Stand:
         self.children: list[Child] = []
         self.reports: list[Report] = []
         self.broken: dict[str, str] = {}  # promises that are not about messages, and how
+        self.partitions = 0
         self._logs = 0
         servers.sql(f"CREATE DATABASE {self.name} TEMPLATE template")
 
     # Topics.
 
     def make_topic(self, partitions: int = 3, name: str = "", **config: str) -> None:
+        self.partitions = partitions if not name else self.partitions
         name = name or self.topic
         options = {key.replace("_", "."): value for key, value in config.items()}
         new = NewTopic(name, num_partitions=partitions, replication_factor=3, config=options)
@@ -288,6 +290,18 @@ class Stand:
         wanted = eventually(lambda: self._count(store) + 1, seconds) - 1 + count
         eventually(lambda: self._count(store) >= wanted, seconds)
 
+    def wait_everywhere(self, count: int) -> None:
+        """Until each partition's position is so many further than now; without the protection, for a while."""
+        eventually(lambda: len(self.positions()) >= self.partitions)
+        wanted = {row: offset + count for row, offset, _ in self.positions()}
+        seconds = 25 if self.removed else SECONDS
+        try:
+            eventually(lambda: all(offset >= wanted[row] for row, offset, _ in self.positions()), seconds)
+        except AssertionError:
+            if not self.removed:
+                raise
+            self.broke("recovery", f"a partition stood still for {seconds} s")
+
     def _count(self, store: str) -> int:
         """How many are stored; -1: the store does not answer."""
         try:
@@ -295,9 +309,9 @@ class Stand:
         except (psycopg.Error, sqlite3.Error):
             return -1
 
-    def positions(self) -> list[tuple[int, int]]:
-        """Partition and next offset, as the database has them."""
-        return self.servers.sql("SELECT partition, next_offset FROM tkcons_position", self.name)
+    def positions(self) -> list[tuple[int, int, int]]:
+        """Row, next offset and generation of each position in the database."""
+        return self.servers.sql("SELECT id, next_offset, generation FROM tkcons_position", self.name)
 
     def cut_connections(self) -> None:
         """The product's connections to PostgreSQL are ended, whatever they are doing."""

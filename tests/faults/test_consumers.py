@@ -67,8 +67,8 @@ def test_a_zombie_wakes_after_its_partitions_moved(stand: Stand, step: str):
     zombie(stand, step)
 
 
-@protected_by("compare_and_set", "duplicates")
 @pytest.mark.long
+@protected_by("bounded_waits", "recovery")
 def test_a_zombie_hangs_inside_its_transaction(stand: Stand):
     zombie(stand, "database.written")
 
@@ -81,7 +81,7 @@ def zombie(stand: Stand, step: str) -> None:
         stand.wait_stored(50)
         with stand.fault(step):
             pid = stand.kill_at(step, action="stop")
-            stand.wait_stored(400)  # the other has them all, after the session's timeout
+            stand.wait_everywhere(100)  # the other has them all, after the session's timeout
             os.kill(pid, signal.SIGCONT)
         stand.wait_stored(200)
     stand.verdict("database")
@@ -127,19 +127,24 @@ def test_a_storm_of_rebalances(stand: Stand):
 
 
 @pytest.mark.long
-@protected_by("poll_thread", "duplicates")
+@protected_by("poll_thread", "membership")
 def test_a_handler_slower_than_max_poll_interval(stand: Stand):
+    """Nothing is lost either way; but a member that is thought dead has its work taken away, again and again."""
     stand.make_topic()
     for _ in range(2):
         stand.consume("handler", FAULTS_POLL_MS="5000")
     with stand.records():
-        stand.wait_stored(50, "handler")
+        stand.wait_everywhere(50)
+        before = sorted((row, generation) for row, _, generation in stand.positions())
         for _ in range(2):
             with stand.fault("slow handler"):
                 stand.kill_at("handler.slow", action="sleep 12")
                 time.sleep(13)
             stand.wait_stored(200, "handler")
+        after = sorted((row, generation) for row, _, generation in stand.positions())
     stand.verdict("handler")
+    if after != before:
+        stand.broke("membership", f"generations were {before}, are {after}")
 
 
 @protected_by("orderly_end", "exit codes")

@@ -104,14 +104,15 @@ def small_disk(folder: Path):
             subprocess.check_call(["umount", "--lazy", str(folder)])
 
 
+@pytest.mark.long
 @protected_by("dead_letter", "missing")
 def test_poison(stand: Stand):
-    """1 in 1,000 in the long form, 1 in 50 in the short one."""
+    """1 in 1,000."""
     stand.make_topic()
     stand.make_topic(1, f"{stand.topic}.dead")
     stand.consume("handler", processes=2)
-    with stand.records(poison=1_000 if LONG else 50, rate=1_000 if LONG else 100):
-        stand.wait_stored(10_000 if LONG else 300, "handler")
+    with stand.records(poison=1_000, rate=500):
+        stand.wait_stored(10_000, "handler")
     stand.verdict("handler", "letters", "letters sent", poison=True)
 
 

@@ -56,7 +56,9 @@ def reach(step: str) -> str:
         case ["kill"]:
             os.kill(os.getpid(), signal.SIGKILL)
         case ["stop"]:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            signal.raise_signal(
+                signal.SIGSTOP
+            )  # of this thread, so that it does nothing more; os.kill may take a while
         case ["sleep", seconds]:
             time.sleep(float(seconds))
     return action
@@ -66,6 +68,7 @@ def watch() -> None:
     """Put the steps into the product's functions, by their names."""
     from tk.store import Store
     from tkcons import deadletters, positions
+    from tkcons.call import Call
     from tkcons.session import Session
     from tkcons.sinks import database, file, handler, ledger
 
@@ -75,14 +78,20 @@ def watch() -> None:
     _around(database, "_insert", "", "database.written")
     _around(ledger.Ledger, "record", "", "file.recorded")
     _around(file.FileSink, "write", "file.begun", "file.committed")
-    _around(handler.HandlerSink, "_call", "handler.begun", "handler.called")
+    _around(Call, "__call__", "handler.begun", "handler.called")
     _around(handler.HandlerSink, "_call_in_transaction", "", "handler.committed")
     _around(deadletters, "send", "letter.made", "letter.sent")
     _around(deadletters, "store", "", "letter.stored")
     _around(handler.HandlerSink, "_fail", "", "letter.committed")
     _around(Session, "_commit", "offsets.begun", "offsets.committed")
     _around(Store, "mark", "relay.acknowledged", "relay.marked")
-    file.os = _Os()  # type: ignore[assignment]
+    put(file, "os", _Os())
+
+
+def put(owner: Any, name: str, value: Any) -> None:
+    """Replace what is there. Raises AttributeError where the product calls it otherwise by now."""
+    getattr(owner, name)
+    setattr(owner, name, value)
 
 
 def _around(owner: Any, name: str, before: str, after: str) -> None:
@@ -97,7 +106,7 @@ def _around(owner: Any, name: str, before: str, after: str) -> None:
             reach(after)
         return answer
 
-    setattr(owner, name, stepping)
+    put(owner, name, stepping)
 
 
 class _Os:

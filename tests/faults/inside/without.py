@@ -6,6 +6,8 @@ from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any
 
+from tests.faults.inside.steps import put
+
 
 def take_out() -> None:
     for name in filter(None, os.environ.get("FAULTS_WITHOUT", "").split(",")):
@@ -17,7 +19,7 @@ def acknowledgement() -> None:
     from tk import producer
 
     real = producer.client_config
-    producer.client_config = lambda options: real({**options, "enable.idempotence": False, "acks": 0})
+    put(producer, "client_config", lambda options: real({**options, "enable.idempotence": False, "acks": 0}))
 
 
 def outbox() -> None:
@@ -30,7 +32,7 @@ def outbox() -> None:
         with suppress(TkError):
             producer.submit(api.record(topic, value, key=key), lambda outcome: None)
 
-    views.outbox = SimpleNamespace(publish=publish)
+    put(views, "outbox", SimpleNamespace(publish=publish))
 
 
 def compare_and_set() -> None:
@@ -49,9 +51,13 @@ def compare_and_set() -> None:
             place = (batch.end, batch.place.topic_id, batch.place.partition)
             self._db.execute("UPDATE position SET next_offset = ? WHERE topic_id = ? AND partition = ?", place)
 
-    positions.advance = advance
-    positions.try_from = lambda *_: None
-    Ledger.advance = advance_in_file
+    def stop_at(batch: Any, offset: int, key: int, using: str) -> None:
+        Position.objects.using(using).filter(pk=key).update(next_offset=offset)
+
+    put(positions, "advance", advance)
+    put(positions, "stop_at", stop_at)
+    put(positions, "try_from", lambda *_: None)
+    put(Ledger, "advance", advance_in_file)
 
 
 def one_transaction() -> None:
@@ -59,7 +65,8 @@ def one_transaction() -> None:
     from tkcons.sinks import database, handler
 
     apart = SimpleNamespace(atomic=lambda **_: nullcontext())
-    database.transaction = handler.transaction = apart
+    put(database, "transaction", apart)
+    put(handler, "transaction", apart)
 
 
 def cutting_off() -> None:
@@ -73,16 +80,15 @@ def event_ids() -> None:
     """The relay's repeats are stored like anything else."""
     from tkcons import repeats
 
-    repeats.find = lambda batches, seen: repeats.Found(batches, {}, [])
+    put(repeats, "find", lambda batches, seen: repeats.Found(batches, {}, []))
 
 
 def trying_again() -> None:
-    """A batch that could not be stored is passed over."""
-    from tkcons.sinks.handler import HandlerSink
+    """A batch that could not be stored is passed over, as it would be by who keeps positions in memory."""
     from tkcons.worker import Worker
 
-    Worker._fail = lambda self, batches, error: self._assignment.done(batches)
-    HandlerSink.alone = False
+    put(Worker, "_fail", lambda self, batches, error: self._assignment.done(batches))
+    compare_and_set()
 
 
 def topic_id() -> None:
@@ -95,18 +101,18 @@ def topic_id() -> None:
         seen = real(name, fresh)
         return type(seen)(name, first.setdefault(name, seen.id), seen.partitions)
 
-    topics.get = get
+    put(topics, "get", get)
 
 
 def stored_position() -> None:
     """A consumer begins where Kafka's group offsets say, as most do, and writes without comparing."""
     from confluent_kafka import TopicPartition
 
-    from tkcons.session import Session
+    from tkcons.claims import Claims
 
-    real = Session._claim
+    real = Claims.take
 
-    def claim(self: Session, names: Any) -> Any:
+    def take(self: Claims, names: Any) -> Any:
         claims = real(self, names)
         told = self._consumer.committed([TopicPartition(*name) for name in names], timeout=10)
         offsets = {(p.topic, p.partition): p.offset for p in told if p.offset >= 0}
@@ -115,7 +121,7 @@ def stored_position() -> None:
             for place, mine in claims.items()
         }
 
-    Session._claim = claim
+    put(Claims, "take", take)
     compare_and_set()
 
 
@@ -130,7 +136,7 @@ def dead_letter() -> None:
         with transaction.atomic(using=self.using):
             positions.advance([part], self._keys, self.using)
 
-    HandlerSink._fail = fail
+    put(HandlerSink, "_fail", fail)
 
 
 def letter_confirmed() -> None:
@@ -142,7 +148,7 @@ def letter_confirmed() -> None:
         record = producer.Record(topic, bytes(letter.value), None, deadletters._headers(letter))
         producer.current().send(record, lambda outcome: None)
 
-    deadletters.send = send
+    put(deadletters, "send", send)
 
 
 def letter_id() -> None:
@@ -158,11 +164,18 @@ def letter_id() -> None:
         letter.id = uuid.uuid4().hex
         return letter
 
-    deadletters.make = make
+    put(deadletters, "make", make)
+
+
+def bounded_waits() -> None:
+    """PostgreSQL lets a transaction idle, and its heir wait for the lock, as long as they like."""
+    from tkcons import positions
+
+    put(positions, "limit_waits", lambda *_: None)
 
 
 def poll_thread() -> None:
-    """Messages are handled on the thread that polls, and a late write is not compared."""
+    """Messages are handled on the thread that polls."""
     from tkcons.session import Session
 
     real = Session._receive
@@ -171,8 +184,7 @@ def poll_thread() -> None:
         real(self, messages)
         self.assignment.settle(3_600)
 
-    Session._receive = receive
-    compare_and_set()
+    put(Session, "_receive", receive)
 
 
 def whole_body() -> None:
@@ -187,7 +199,7 @@ def whole_body() -> None:
         except asgi._Gone:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-    asgi._Body._next = read
+    put(asgi._Body, "_next", read)
 
 
 def producer_after_fork() -> None:
@@ -205,7 +217,7 @@ def growth() -> None:
     """A partition that a known topic has grown is met like the topic's first one: the group begins at its end."""
     from tkcons.sinks.database import PositionedSink
 
-    PositionedSink.knows = lambda self, topic: False
+    put(PositionedSink, "knows", lambda self, topic: False)
 
 
 def body_limit() -> None:
@@ -214,7 +226,7 @@ def body_limit() -> None:
 
     from tk import request
 
-    request.body_limit = lambda: 1 << 40
+    put(request, "body_limit", lambda: 1 << 40)
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = None
 
 
@@ -247,6 +259,7 @@ PROTECTIONS: dict[str, Callable[[], None]] = {
         dead_letter,
         letter_confirmed,
         letter_id,
+        bounded_waits,
         poll_thread,
         whole_body,
         producer_after_fork,
