@@ -8,13 +8,17 @@ export DATA
 endif
 BIN = .venv/bin
 
-.PHONY: run test bench lint types check audit lock format screenshots
+.PHONY: run test faults bench lint types check audit lock format screenshots
 
 run:
 	@exec $(PYTHON) run.py
 
 test:
 	@exec $(PYTHON) run.py test $(ARGS)
+
+# The fault suite in its long form, hours of it; SHORT=1: as `make test` runs it. FAULTS_SEED repeats a run; SOAK_SECONDS.
+faults:
+	@exec env $(if $(SHORT),,FAULTS=long) $(PYTHON) run.py test tests/faults $(ARGS)
 
 .venv/installed-dev: requirements/dev.txt
 	$(PYTHON) run.py venv

@@ -49,6 +49,7 @@ def stand(request: pytest.FixtureRequest, servers: Servers, tmp_path) -> Iterato
     how = f"without {removed}" if removed else "kept"
     lines.append(f"{request.node.originalname} ({how}, seed {seed})")
     lines.extend(f"  {report}" for report in made.reports)
+    lines.extend(f"  {text}" for text in made.said)
     lines.extend(f"  {promise}: {what}" for promise, what in made.broken.items())
     found = sorted({*made.broken, *(fault for report in made.reports for fault in report.faults())})
     told = "\n".join([*map(str, made.reports), *map(str, made.broken.items())])

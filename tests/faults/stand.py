@@ -150,6 +150,7 @@ class Stand:
         self.children: list[Child] = []
         self.reports: list[Report] = []
         self.broken: dict[str, str] = {}  # promises that are not about messages, and how
+        self.said: list[str] = []  # for the summary
         self.partitions = 0
         self._logs = 0
         servers.sql(f"CREATE DATABASE {self.name} TEMPLATE template")

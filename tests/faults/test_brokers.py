@@ -80,6 +80,26 @@ def test_all_brokers_are_down_for_a_while(stand: Stand):
         stand.broke("bounded time", f"{len(late)} answers took up to {max(late):.1f} s")
 
 
+@protected_by("event_ids", "duplicates")
+def test_an_unknown_outcome_is_settled_by_an_idempotency_key(stand: Stand):
+    """Brokers that hang longer than a request waits append what they had got when they wake; the repeat comes too."""
+    stand.make_topic()
+    web = stand.web()
+    stand.consume("database", "handler")
+    with stand.clients(web, keys=True, clients=8) as load:
+        stand.wait_stored(50)
+        with stand.fault("brokers hang"):
+            for node in range(3):
+                stand.kafka.pause(node)
+            time.sleep(12)
+            for node in range(3):
+                stand.kafka.resume(node)
+        before = load.confirmed
+        eventually(lambda: load.confirmed > before + 20)
+        stand.wait_stored(50)
+    stand.verdict("database", "handler")
+
+
 @protected_by("topic_id", "missing")
 def test_a_topic_is_deleted_and_made_again(stand: Stand):
     """Under load. Confirmed messages of the deleted topic that were not stored yet are counted apart."""
