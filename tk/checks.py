@@ -6,6 +6,7 @@ from django.apps.config import AppConfig
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
 
+from tk import tracing
 from tk.conf import settings
 from tk.errors import InvalidTopic
 from tk.idempotency import GRACE_SECONDS
@@ -48,7 +49,7 @@ def check_broker(app_configs: Apps, **kwargs: object) -> list[CheckMessage]:
 @register("tk")
 def check_values(app_configs: Apps, **kwargs: object) -> list[CheckMessage]:
     """tk.E004: TOPIC is no topic's name. tk.E005: DELIVERY_TIMEOUT is not within REQUEST_TIMEOUT. tk.E006: requests are
-    forgotten while they are under way.
+    forgotten while they are under way. tk.E007: traces are on without their package.
 
     tk.W001: Django refuses bodies that a message of the allowed size may need.
     """
@@ -73,6 +74,9 @@ def check_values(app_configs: Apps, **kwargs: object) -> list[CheckMessage]:
                 id="tk.E006",
             )
         )
+    if settings.TRACING and not tracing.installed:
+        hint = "pip install tutorialkafka[otel]."
+        found.append(Error("TK['TRACING'] is on, and opentelemetry-api is not installed.", hint=hint, id="tk.E007"))
     limit = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     if limit is not None and limit < body_limit():
         found.append(

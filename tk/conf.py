@@ -34,6 +34,8 @@ DEFAULTS: dict[str, Any] = {
     # Seconds for which a request with an Idempotency-Key is remembered; longer than REQUEST_TIMEOUT, and no longer than
     # consumers remember event ids (TKCONS["EVENT_DAYS"]).
     "IDEMPOTENCY_SECONDS": 86_400,
+    # Whether spans are made for OpenTelemetry and records carry W3C's traceparent; needs the extra `otel`.
+    "TRACING": False,
     # The outbox. Whether messages of one key arrive in the order of commits on PostgreSQL, for which publish() takes an
     # advisory lock of the key until the transaction ends; off: in the order of inserts.
     "OUTBOX_COMMIT_ORDER": True,

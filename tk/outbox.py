@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import connections, router, transaction
 
+from tk import tracing
 from tk.api import HeadersLike, record
 from tk.conf import settings
 from tk.models import OutboxEvent
@@ -36,7 +37,7 @@ def publish(
     does; whether the topic exists shows when the message is sent.
     """
     made = record(topic, value, key=key, headers=headers, partition=partition, timestamp=timestamp)
-    return publish_many([made], using=using)[0]
+    return publish_many([tracing.carry(made)], using=using)[0]
 
 
 def publish_many(records: Iterable[Record], *, using: str | None = None) -> list[uuid.UUID]:

@@ -15,7 +15,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException,
 from confluent_kafka import Producer as Client
 from django.core.signals import setting_changed
 
-from tk import topics
+from tk import topics, tracing
 from tk.client import client_config
 from tk.conf import settings
 from tk.errors import (
@@ -81,7 +81,13 @@ class Producer:
 
         Raises QueueFull, and NotSent after a fatal error. Keep `done` short: it holds up the other acknowledgements.
         """
+        if tracing.on():
+            with tracing.sending(record, done) as (traced, finished):
+                self._send(traced, finished)
+        else:
+            self._send(record, done)
 
+    def _send(self, record: Record, done: Done) -> None:
         def delivered(error: KafkaError | None, message: Message) -> None:
             done(_receipt(message) if error is None else _failure(error, record))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from django.db import close_old_connections, connections, reset_queries
 
-from tk import topics
+from tk import topics, tracing
 from tk.errors import NotSent, UnknownTopic
 from tkcons import metrics
 from tkcons.assignment import Assignment
@@ -67,7 +67,8 @@ class Worker(threading.Thread):
     def _store(self, batches: Sequence[Batch]) -> None:
         began, before = time.monotonic(), self._assignment.stored
         try:
-            end = self._sink.write(batches)
+            with tracing.processing(self.group, [(batch.place.topic, batch.messages) for batch in batches]):
+                end = self._sink.write(batches)
         except StaleOwner as error:
             logger.warning("refused", extra={"action": "store", "group": self.group, "error": str(error)})
             self._assignment.refuse(batches)

@@ -8,6 +8,13 @@ def ids(*tags: str) -> list[str]:
     return [message.id for message in run_checks(tags=tags)]
 
 
+def test_traces_need_their_package(settings, monkeypatch):
+    settings.TK = {"TRACING": True}
+    assert ids("tk") == []
+    monkeypatch.setattr("tk.tracing.installed", False)
+    assert ids("tk") == ["tk.E007"]
+
+
 def test_the_projects_settings_are_in_order():
     assert ids("tk", "tkcons") == []
 
