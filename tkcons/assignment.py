@@ -122,11 +122,6 @@ class Assignment:
             if name in self._held:
                 self._held[name].resting_until = 0.0
 
-    def settle(self, seconds: float) -> bool:
-        """Wait until everything that waits is written; False when the time is over."""
-        with self._change:
-            return self._change.wait_for(lambda: not self._records and not self._any_in_hand(), seconds)
-
     def take_stale(self) -> set[Name]:
         """Partitions to be claimed anew, since the last call."""
         with self._change:
@@ -249,9 +244,6 @@ class Assignment:
     def _is_writing(self, name: Name) -> bool:
         held = self._held.get(name)
         return held is not None and held.writing
-
-    def _any_in_hand(self) -> bool:
-        return any(held.in_hand for held in self._held.values())
 
     def _take_waiting(self, held: Held) -> list[Message]:
         """What waits, out of the count."""

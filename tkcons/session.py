@@ -50,7 +50,7 @@ class Session:
         self._ends: dict[Name, int] = {}
 
     def run(self, wanted: Callable[[], str]) -> None:
-        """Poll until `wanted()` is stopped; then store what waits, commit, leave the group."""
+        """Poll until `wanted()` is stopped; then end the write under way, commit, leave the group."""
         self.worker.start()
         try:
             self._consumer.subscribe(
@@ -180,18 +180,18 @@ class Session:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Another member gets these: what is being written is waited for, its position told to Kafka."""
-        self._leave(partitions)
+        self._leave(partitions, wait=True)
         self._commit(now=True)
         consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Others have these already: nothing is flushed, and a write under way is refused by its claim."""
-        self._leave(partitions, seconds=0)
+        self._leave(partitions, wait=False)
         consumer.incremental_unassign(partitions)
 
-    def _leave(self, partitions: list[TopicPartition], seconds: float | None = None) -> None:
+    def _leave(self, partitions: list[TopicPartition], *, wait: bool) -> None:
         names = [(p.topic, p.partition) for p in partitions]
-        self.assignment.drop(names, settings.REVOKE_SECONDS if seconds is None else seconds)
+        self.assignment.drop(names, settings.REVOKE_SECONDS if wait and not self._hangs else 0.0)
         self._unclaimed.difference_update(names)
         for name in names:
             self._lost.pop(name, None)
@@ -249,13 +249,10 @@ class Session:
                 logger.info("not committed", extra={"action": "commit", "group": self.spec.name, "error": str(error)})
 
     def _close(self) -> None:
-        """Store what waits, commit, leave the group: all within STOP_SECONDS."""
-        patience = 0.0 if self._hangs else settings.STOP_SECONDS / 2
-        if self.worker.is_alive():
-            self.assignment.settle(patience)
-        self._commit(now=True)
+        """Let the write under way come to its end and leave the group, which commits; what waits is given back."""
         self.assignment.end()
-        self.worker.join(patience)
+        self.worker.join(0.0 if self._hangs else settings.STOP_SECONDS / 2)
+        self._hangs = self.worker.is_alive()
         self._consumer.close()
 
     def _look_at_ends(self) -> None:
