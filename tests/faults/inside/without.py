@@ -182,7 +182,9 @@ def poll_thread() -> None:
 
     def receive(self: Session, messages: Any) -> None:
         real(self, messages)
-        self.assignment.settle(3_600)
+        held = self.assignment._held
+        with self.assignment._change:
+            self.assignment._change.wait_for(lambda: not any(h.waiting or h.in_hand for h in held.values()), 3_600)
 
     put(Session, "_receive", receive)
 
