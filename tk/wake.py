@@ -17,31 +17,31 @@ RETRY_SECONDS = 5.0
 class Wake:
     """Waits for a commit. Behind a pooler that swallows NOTIFY, and on SQLite, it waits the whole time."""
 
-    def __init__(self, using: str) -> None:
+    def __init__(self, using: str, channel: str = CHANNEL) -> None:
         self.using = using
+        self.channel = channel
         self._connection: Any = None
         self._try_at = 0.0
 
-    def wait(self, seconds: float) -> None:
-        """Return at a NOTIFY, at the latest after `seconds`."""
+    def wait(self, seconds: float) -> bool:
+        """Return at a NOTIFY, at the latest after `seconds`; whether something may have been committed."""
         if connections[self.using].vendor != "postgresql":
             time.sleep(seconds)
-            return
+            return False
         import psycopg
 
         try:
             if self._connection is None and time.monotonic() >= self._try_at:
                 self._connection = self._listen()
-                return  # something may have been committed before this
+                return True  # something may have been committed before this
             if self._connection is not None:
-                for _ in self._connection.notifies(timeout=seconds, stop_after=1):
-                    pass
-                return
+                return any(True for _ in self._connection.notifies(timeout=seconds, stop_after=1))
         except psycopg.Error as error:
             logger.warning("no NOTIFY", extra={"action": "relay", "error": str(error)})
             self._try_at = time.monotonic() + RETRY_SECONDS
             self.close()
         time.sleep(seconds)
+        return False
 
     def close(self) -> None:
         if self._connection is not None:
@@ -62,5 +62,5 @@ class Wake:
                 if name not in {"context", "cursor_factory", "prepare_threshold", "server_side_binding"}
             }
             made = psycopg.connect(**known, autocommit=True)
-        made.execute(f"LISTEN {CHANNEL}")
+        made.execute(f"LISTEN {self.channel}")
         return made

@@ -38,6 +38,15 @@ DEFAULTS: dict[str, Any] = {
     "SAMPLES": 360,
     # Days for which the id of an event from the outbox is remembered, so that its repeat is not stored.
     "EVENT_DAYS": 7,
+    # What nobody gets to see on the page, in JSON Lines, exports and events: "fields" of JSON (names at any depth, or paths
+    # such as "customer.email") and "headers" by name, in any case.
+    "MASK": {},
+    # Browsers that one process lets follow what is stored, under ASGI and under WSGI, where each holds a thread: fewer than
+    # the server has. Those beyond it ask again every two seconds.
+    "VIEWERS": 1_000,
+    "VIEWERS_WSGI": 3,
+    # Seconds that a search may take for what no index serves (key, header, text); then it says how far it came.
+    "SEARCH_SECONDS": 1.0,
 }
 
 settings = AppSettings("TKCONS", DEFAULTS)

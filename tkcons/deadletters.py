@@ -10,8 +10,7 @@ from typing import Any
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_NOT_AVAILABLE, Message
 from django.db import router, transaction
-from django.db.models import BinaryField, BooleanField, F, Func, Q, QuerySet, Value
-from django.db.models.functions import Coalesce
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from tk import producer, trail
@@ -19,6 +18,7 @@ from tk.access import Caller, require
 from tk.errors import BrokerRefused, InvalidTimestamp, TooLarge
 from tk.record import EVENT_ID_HEADER, Headers, Receipt, Record, dump_headers, load_headers
 from tkcons.errors import StaleOwner, UnknownLetter
+from tkcons.lookups import Contains
 from tkcons.models import DeadLetter
 from tkcons.sinks.base import Place
 
@@ -137,23 +137,7 @@ def matches(text: str) -> Q:
     """Letters with this text in group, topic, cause, key or value."""
     data = text.encode()
     found = Q(group__contains=text) | Q(topic__contains=text) | Q(cause__contains=text) | Q(pk=text)
-    return found | Q(_In("key", data)) | Q(_In("value", data))
-
-
-class _In(Func):
-    """Whether bytes are in a binary column; Django's own lookups are for text."""
-
-    template = "INSTR(%(expressions)s) > 0"
-    output_field = BooleanField()
-
-    def __init__(self, column: str, data: bytes) -> None:
-        super().__init__(Coalesce(F(column), Value(b"", BinaryField())), Value(data, BinaryField()))
-
-    def as_postgresql(self, compiler: Any, connection: Any, **extra: Any) -> Any:
-        template, arg_joiner = "POSITION((%(expressions)s)) > 0", ") IN ("
-        turned = self.copy()
-        turned.set_source_expressions(self.get_source_expressions()[::-1])
-        return turned.as_sql(compiler, connection, template=template, arg_joiner=arg_joiner, **extra)
+    return found | Q(Contains("key", data)) | Q(Contains("value", data))
 
 
 def resend(ids: Collection[str], caller: Caller, using: str | None = None) -> int:

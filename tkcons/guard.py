@@ -86,6 +86,11 @@ def asks_for(request: HttpRequest, kind: str) -> bool:
     return kind in request.headers.get("Accept", "") or (kind == "text/html" and "HX-Request" in request.headers)
 
 
+def wants_page(request: HttpRequest) -> bool:
+    """Whether a browser asks for a page, or htmx in it for a part of one: that names no type."""
+    return asks_for(request, "text/html") or "HX-Request" in request.headers
+
+
 def _refused(request: HttpRequest, error: TkError | TkconsError) -> HttpResponse:
     answer = refusal(error, as_json=asks_for(request, "application/json"))
     if "HX-Request" in request.headers:

@@ -1,7 +1,6 @@
-"""The stored messages, read by keyset: any page costs the same, and a stream never holds more than a page."""
+"""All stored messages as JSON Lines; a stream never holds more than a part of them."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -11,22 +10,24 @@ from django.db.models.functions import Length
 
 from tk.access import Caller, require
 from tk.record import load_headers, text_or_base64
+from tkcons.masking import mask
 from tkcons.models import Message, Position
 
 VIEW = "tkcons.view_payload"
-PAGE = 1_000  # rows of one query in a stream
+PAGE = 1_000  # rows of one query in a stream, at most: primary keys that it covers
 PAGE_BYTES = 4_194_304  # of values in one chunk: a message of 1 MiB of control characters is six times as long in JSON
 
 _encoder = msgspec.json.Encoder()
 
 
 def as_dict(message: Message) -> dict[str, Any]:
-    """A message for JSON; timestamp in ms. `encoding` is base64 where the value is not UTF-8; likewise for the key."""
-    value, encoding = text_or_base64(_bytes(message.value))
-    key, key_encoding = text_or_base64(_bytes(message.key))
+    """A message for JSON, masked; timestamp in ms. `encoding` is base64 where the value is not UTF-8; so for the key."""
+    hidden = mask()
+    value, encoding = text_or_base64(hidden.data(_bytes(message.value)))
+    key, key_encoding = text_or_base64(hidden.data(_bytes(message.key)))
     headers = [
         dict(zip(("name", "value", "encoding"), (name, *text_or_base64(data)), strict=True))
-        for name, data in load_headers(message.headers)
+        for name, data in hidden.headers(load_headers(message.headers))
     ]
     row: dict[str, Any] = {
         "topic": message.position.topic,
@@ -47,60 +48,46 @@ def as_dict(message: Message) -> dict[str, Any]:
 def json_lines(caller: Caller) -> Iterator[bytes]:
     """All messages stored by now that the caller may read, in the order of storing, a JSON object a line.
 
-    A chunk holds at most PAGE messages and, but for a single longer one, PAGE_BYTES of values.
-    Raises Unauthenticated or Forbidden before the first chunk.
+    Chunks are as long as `parts` says. Raises Unauthenticated or Forbidden before the first one.
     """
     require(caller, VIEW)
-    rows = _visible(caller).order_by("pk")
-
-    def chunks() -> Iterator[bytes]:
-        newest = rows.values_list("pk", flat=True).last() or 0
-        last = 0
-        while sizes := list(rows.filter(pk__gt=last, pk__lte=newest).values_list("pk", Length("value"))[:PAGE]):
-            for end in _ends(sizes):
-                part = rows.filter(pk__gt=last, pk__lte=end)
-                yield b"".join(_encoder.encode(as_dict(message)) + b"\n" for message in part)
-                last = end
-
-    return chunks()
+    rows = _visible(caller)
+    return (lines(part) for part in parts(rows))
 
 
-def _ends(sizes: list[tuple[int, int | None]]) -> Iterator[int]:
-    """The last key of each run of rows whose values are together at most PAGE_BYTES long."""
-    total, previous = 0, None
+def lines(messages: Iterable[Message]) -> bytes:
+    """JSON Lines."""
+    return b"".join(_encoder.encode(as_dict(message)) + b"\n" for message in messages)
+
+
+def parts(rows: QuerySet[Message], low: int | None = None, high: int | None = None) -> Iterator[QuerySet[Message]]:
+    """These rows, oldest first, up to the newest of now, in queries that each give something. low, high: of primary keys.
+
+    A part holds at most PAGE messages and, but for a single longer one, PAGE_BYTES of values.
+    """
+    keys = rows.order_by("pk").values_list("pk", flat=True)
+    first, last = keys.first(), keys.last()
+    if first is None or last is None:
+        return
+    end = last + 1 if high is None else min(high, last + 1)
+    for start in range(first if low is None else max(low, first), end, PAGE):
+        page = rows.filter(pk__gte=start, pk__lt=min(start + PAGE, end)).order_by("pk")
+        for lowest, highest in _runs(list(page.values_list("pk", Length("value")))):
+            yield page.filter(pk__gte=lowest, pk__lte=highest)
+
+
+def _runs(sizes: list[tuple[int, int | None]]) -> Iterator[tuple[int, int]]:
+    """The first and the last key of each run of rows whose values are together at most PAGE_BYTES long."""
+    total, first, previous = 0, None, None
     for pk, size in sizes:
         total += size or 0
-        if previous is not None and total > PAGE_BYTES:
-            yield previous
-            total = size or 0
+        if first is not None and previous is not None and total > PAGE_BYTES:
+            yield first, previous
+            total, first = size or 0, None
+        first = pk if first is None else first
         previous = pk
-    if previous is not None:
-        yield previous
-
-
-def latest(caller: Caller, count: int, before: int | None = None) -> list[dict[str, Any]]:
-    """The newest messages (older than the one with the key `before`), newest first, for a page.
-
-    Raises Unauthenticated or Forbidden.
-    """
-    require(caller, VIEW)
-    rows = _visible(caller).order_by("-pk")
-    if before is not None:
-        rows = rows.filter(pk__lt=before)
-    return [_for_page(message) for message in rows[:count]]
-
-
-def _for_page(message: Message) -> dict[str, Any]:
-    time = None if message.timestamp is None else _time(message.timestamp)
-    return as_dict(message) | {"id": message.pk, "time": time, "size": len(_bytes(message.value) or b"")}
-
-
-def _time(milliseconds: int) -> datetime | None:
-    """A producer may have written any number: what is no time of the calendar is shown as none."""
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (OverflowError, ValueError, OSError):
-        return None
+    if first is not None and previous is not None:
+        yield first, previous
 
 
 def _bytes(data: Any) -> bytes | None:

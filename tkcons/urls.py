@@ -4,6 +4,8 @@ from django.urls import re_path
 
 from tkcons import views
 from tkcons.panel import deadletters, groups, produce, topics
+from tkcons.viewer.events import events
+from tkcons.viewer.views import export_view, message
 
 app_name = "tkcons"
 urlpatterns = [
@@ -30,4 +32,7 @@ urlpatterns = [
     re_path(r"^tkcons/deadletters/settle/?$", deadletters.settle, name="settle"),
     re_path(r"^tkcons/deadletters/(?P<key>[0-9a-f]{1,32})/?$", deadletters.letter, name="deadletter"),
     re_path(r"^tkcons/read/?$", views.read, name="read"),
+    re_path(r"^tkcons/read/(?P<topic>.+)/(?P<partition>[0-9]+)/(?P<offset>[0-9]+)/?$", message, name="message"),
+    re_path(r"^tkcons/events/?$", events, name="events"),
+    re_path(r"^tkcons/export/?$", export_view, name="export"),
 ]

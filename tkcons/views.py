@@ -10,13 +10,13 @@ from django.shortcuts import render
 from tk import access
 from tk.errors import Forbidden
 from tkcons import groups, reader
-from tkcons.guard import asks_for, guarded
+from tkcons.guard import asks_for, guarded, wants_page
 from tkcons.models import Group
 from tkcons.panel.groups import overview, steer
 from tkcons.sinks.file import TextFileSink
 from tkcons.streams import stream
+from tkcons.viewer.views import messages_page
 
-PAGE = 100  # messages on a page
 PIECE = 65_536  # bytes of the text file in a chunk
 TEXT = "text/plain; charset=utf-8"
 
@@ -63,20 +63,12 @@ def read(request: HttpRequest, caller: access.Caller) -> HttpResponseBase:
     access.require(caller, reader.VIEW)
     if request.GET.get("format") == "jsonl" or asks_for(request, "application/x-ndjson"):
         return stream(request, reader.json_lines(caller), "application/x-ndjson")
-    if asks_for(request, "text/html"):
-        return _page(request, caller)
+    if wants_page(request):
+        return messages_page(request, caller)
     path = text_file(caller)
     if path is None:
         return HttpResponse("There is no text file here: ask with ?format=jsonl.\n", content_type=TEXT, status=404)
     return stream(request, _pieces(path), TEXT)
-
-
-def _page(request: HttpRequest, caller: access.Caller) -> HttpResponseBase:
-    given = request.GET.get("before", "")
-    before = int(given) if given.isascii() and given.isdecimal() and len(given) < 19 else None
-    messages = reader.latest(caller, PAGE + 1, before)
-    context = {"messages": messages[:PAGE], "older": messages[PAGE - 1]["id"] if len(messages) > PAGE else None}
-    return render(request, "tkcons/read.html", context)
 
 
 def text_file(caller: access.Caller) -> Path | None:

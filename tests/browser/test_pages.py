@@ -8,92 +8,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
+from tests.storing import store
 from tests.waiting import eventually
-from tk.record import dump_headers
 from tkcons import web
-from tkcons.models import Group, Message, Position
+from tkcons.models import Group, Message
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "</td></table><svg onload=alert(1)>",
-    "'\"><iframe src=javascript:alert(1)>",
-    "{{ 7*7 }} {% debug %}",
-    "javascript:alert(1)",
-    "<!--#exec cmd='x'-->",
-    "\u202egnp.exe",
-    "<style>*{display:none}</style>",
-    "]]><script>alert(1)</script>",
-]
 
 
 @pytest.fixture(autouse=True)
 def _debug(settings):
     settings.DEBUG = True
     settings.ALLOWED_HOSTS = ["localhost"]
-
-
-def store(*values: str | bytes | None, topic: str = "orders", key: str | None = None, headers=()) -> None:
-    position, _ = Position.objects.get_or_create(
-        group="g", topic=topic, topic_id=topic[:20], partition=0, defaults={"start_offset": 0, "next_offset": 0}
-    )
-    first = position.messages.count()
-    Message.objects.bulk_create(
-        Message(
-            position=position,
-            offset=first + number,
-            timestamp=1_700_000_000_000,
-            key=key.encode() if key is not None else None,
-            value=value.encode() if isinstance(value, str) else value,
-            headers=dump_headers(headers),
-            stored_at=timezone.now(),
-        )
-        for number, value in enumerate(values)
-    )
-
-
-def test_messages_newest_first_and_older_ones_by_a_link(page: Page):
-    store(*(f"message {number}" for number in range(150)))
-    page.goto("/tkcons/read")
-    expect(page.locator("tbody tr")).to_have_count(100)
-    expect(page.locator("tbody tr").first).to_contain_text("message 149")
-    page.get_by_role("link", name="Older messages").click()
-    expect(page.locator("tbody tr")).to_have_count(50)
-    expect(page.locator("tbody tr").last).to_contain_text("message 0")
-    expect(page.get_by_role("link", name="Older messages")).to_have_count(0)
-
-
-def test_it_works_without_javascript(browser: Browser, live_server):
-    store(*(f"message {number}" for number in range(101)))
-    context = browser.new_context(base_url=live_server.url, java_script_enabled=False)
-    page = context.new_page()
-    page.goto("/tkcons/read")
-    page.get_by_role("link", name="Older messages").click()
-    expect(page.get_by_text("message 0", exact=True)).to_be_visible()
-    context.close()
-
-
-def test_every_kind_of_message_is_shown(page: Page):
-    store("grüße 🎉", None, b"\x00\xff", "x" * 5000, key="k", headers=(("a", b"b"),))
-    page.goto("/tkcons/read")
-    body = page.locator("tbody")
-    for text in ("grüße 🎉", "tombstone", "AP8=", "base64", "4.9", "a: b"):
-        expect(body).to_contain_text(text)
-
-
-@pytest.mark.parametrize("hostile", HOSTILE)
-def test_a_strangers_text_stays_text(page: Page, hostile):
-    store(hostile, topic=hostile[:40], key=hostile, headers=((hostile, hostile.encode()),))
-    page.goto("/tkcons/read")
-    expect(page.locator("tbody tr")).to_have_count(1)
-    row = page.locator("tbody tr").inner_text()
-    assert row.count(hostile) >= 3
-    assert page.locator("tbody script, tbody img, tbody svg, tbody iframe, tbody style").count() == 0
 
 
 @pytest.mark.parametrize("path", ["/tkcons/read", "/tkcons/status"])

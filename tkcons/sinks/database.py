@@ -12,7 +12,7 @@ from django.db import DatabaseError, IntegrityError, InterfaceError, connections
 from django.utils import timezone
 
 from tk.record import dump_headers
-from tkcons import positions, retention
+from tkcons import positions, retention, stored
 from tkcons.errors import SinkDamaged, SinkUnavailable
 from tkcons.models import Message
 from tkcons.sinks.base import Batch, Claim, Place, Sink
@@ -75,6 +75,7 @@ class DatabaseSink(PositionedSink):
             positions.advance(batches, self._keys, self.using)
             batches = positions.without_repeats(self.group, batches, self._keys, self.using)
             insert(connection, [row for batch in batches for row in _rows(self._keys[batch.place], batch, now)])
+            stored.announce(self.using)
 
     def keep(self) -> None:
         super().keep()

@@ -1,0 +1,103 @@
+"""Pages of stored messages, newest first, each by keyset: the last page costs what the first one costs.
+
+Three ways, by what an index serves. Everything: by primary key. The partitions of a topic: by (position, offset) in each,
+merged. What is in a row (key, header, text): backwards by primary key in slices, until enough is found or time is up.
+"""
+
+import heapq
+import itertools
+from datetime import datetime
+from typing import NamedTuple
+
+from tk.access import Caller, require
+from tkcons.viewer import cursor
+from tkcons.viewer.cursor import BadCursor, Offsets
+from tkcons.viewer.query import Query, visible
+from tkcons.viewer.rows import Found, Place, fetch
+from tkcons.viewer.scan import scan, stored_at
+from tkcons.viewer.store import bounds, messages, places
+
+VIEW = "tkcons.view_payload"
+MERGED = 32  # partitions at most that are merged; more are searched through
+
+
+class Page(NamedTuple):
+    """A page. before: where the next one begins (None: there is none). searched_to: how far back a search came in its
+    time, where it neither found enough nor came to the end. live: the place after which what comes live is new."""
+
+    rows: list[Found]
+    before: str | None
+    searched_to: datetime | None
+    live: str
+
+
+def find(caller: Caller, query: Query, before: str = "", limit: int = 100) -> Page:
+    """The newest messages that match, older than `before`. Raises Unauthenticated, Forbidden, BadCursor."""
+    require(caller, VIEW)
+    everything = places()
+    chosen = visible(everything, query, caller)
+    live = cursor.dump({pk: place.next_offset for pk, place in chosen.items()})
+    if not chosen:
+        return Page([], None, None, live)
+    all_places = len(chosen) == len(everything)
+    if query.is_scan or (not all_places and len(chosen) > MERGED):
+        found = scan(query, chosen, _key(before), limit + 1, all_places=all_places)
+        page = _scanned(*found, limit)
+    elif before.startswith(cursor.MARK) or (not before and (not all_places or query.offset is not None)):
+        page = _merged(query, chosen, before, limit)
+    else:
+        page = _all(query, chosen, _key(before), limit)
+    return page._replace(live=live)
+
+
+def _key(before: str) -> int | None:
+    """The primary key in `before`."""
+    if not before:
+        return None
+    if not (before.isascii() and before.isdecimal() and len(before) < 19):
+        raise BadCursor
+    return int(before)
+
+
+def _scanned(found: list[Found], reached: int | None, limit: int) -> Page:
+    if len(found) > limit:
+        return Page(found[:limit], str(found[limit - 1].pk), None, "")
+    if reached is None:
+        return Page(found, None, None, "")
+    return Page(found, str(reached), stored_at(reached), "")
+
+
+def _all(query: Query, chosen: dict[int, Place], before: int | None, limit: int) -> Page:
+    rows = messages().filter(query.condition()).order_by("-pk")
+    low, high = bounds(messages(), "pk", query)
+    if low is not None:
+        rows = rows.filter(pk__gte=low)
+    end = before or high
+    if end is not None:
+        rows = rows.filter(pk__lt=end)
+    found = fetch(rows[: limit + 1], chosen)
+    return Page(found[:limit], str(found[limit - 1].pk) if len(found) > limit else None, None, "")
+
+
+def _merged(query: Query, chosen: dict[int, Place], before: str, limit: int) -> Page:
+    ends: Offsets = cursor.load(before) if before else {}
+    found: list[list[tuple[int, int, int, datetime]]] = []
+    for pk, place in chosen.items():
+        rows = messages().filter(position=pk)
+        low, high = bounds(rows, "offset", query)
+        ends.setdefault(pk, place.next_offset if high is None else high)
+        rows = rows.filter(query.condition(), offset__lt=ends[pk], offset__gte=low or 0).order_by("-offset")
+        keys = rows.values_list("pk", "offset", "stored_at")[: limit + 1]
+        found.append([(-key, pk, offset, stored_at) for key, offset, stored_at in keys])
+    merged = list(itertools.islice(heapq.merge(*found), limit + 1))
+    shown = merged[:limit]
+    if not shown:
+        return Page([], None, None, "")
+    for _, pk, offset, _ in shown:
+        ends[pk] = min(ends[pk], offset)
+    times = [stored_at for *_, stored_at in shown]
+    # The time says to PostgreSQL in which days' partitions the keys are.
+    rows = messages().filter(pk__in=[-key for key, *_ in shown], stored_at__range=(min(times), max(times)))
+    page = fetch(rows.order_by("-pk"), chosen)
+    more = {pk: ends[pk] for pk in chosen}
+    return Page(page, cursor.dump(more) if len(merged) > limit else None, None, "")
