@@ -1,9 +1,14 @@
 """What /tkprod answers, the same from Django's view and from the fast lane."""
 
 import logging
+from functools import lru_cache
+from urllib.parse import quote
 
 import msgspec
+from django.conf import settings as django_settings
+from django.urls import NoReverseMatch, get_script_prefix, reverse
 
+from tk.conf import settings
 from tk.errors import HttpError
 from tk.record import Receipt
 
@@ -31,8 +36,22 @@ def wants_json(accept: str) -> bool:
 
 
 def produced(receipt: Receipt, *, as_json: bool) -> Answer:
-    """The brokers have the message: `Produced message.`, or where it is."""
-    return Answer(200, JSON, msgspec.json.encode(receipt)) if as_json else _PRODUCED
+    """The brokers have the message: `Produced message.`, or where it is, with a link to the page that follows it."""
+    if not as_json:
+        return _PRODUCED
+    base = _base(get_script_prefix(), django_settings.ROOT_URLCONF, settings.FOLLOW)
+    link = f'<{base}/{quote(receipt.topic)}/{receipt.partition}/{receipt.offset}>; rel="related"'
+    return Answer(200, JSON, msgspec.json.encode(receipt), (("Link", link),) if base is not None else ())
+
+
+@lru_cache(maxsize=100)
+def _base(prefix: str, urlconf: str, name: str | None) -> str | None:
+    """What the address of each message begins with; None: there is no such page. Looked up once, not for each message."""
+    try:
+        address = reverse(name or "", kwargs={"topic": "t", "partition": 0, "offset": 0})
+    except NoReverseMatch:
+        return None
+    return address.removesuffix("/t/0/0")
 
 
 def refused(error: HttpError, *, as_json: bool) -> Answer:

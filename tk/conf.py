@@ -18,6 +18,9 @@ DEFAULTS: dict[str, Any] = {
     "MAX_VALUE_BYTES": 1_048_576,
     "MAX_KEY_BYTES": 32_768,
     "MAX_HEADERS_BYTES": 16_384,
+    # The URL name of the page that shows a message by topic, partition and offset, for the Link in JSON answers; a project
+    # without such a page gives no link.
+    "FOLLOW": "tkcons:message",
     # Seconds from a request's arrival to its answer; librdkafka's delivery timeout is kept within it.
     "REQUEST_TIMEOUT": 10.0,
     # Seconds after which an unacknowledged message is given up; less than REQUEST_TIMEOUT.

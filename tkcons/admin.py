@@ -10,9 +10,10 @@ from django.utils.translation import gettext_lazy as _
 from tk.access import Caller
 from tk.errors import TkError
 from tk.paging import NewestPaginator
-from tk.record import text_or_base64
+from tk.record import dump_headers, load_headers, text_or_base64
 from tkcons import deadletters
 from tkcons.errors import TkconsError
+from tkcons.masking import mask
 from tkcons.models import DeadLetter, Group, Member, Message, Position
 from tkcons.reader import as_dict
 
@@ -39,14 +40,22 @@ class ReadOnly:
         return False
 
 
+class MaskedHeaders:
+    """Headers as they are stored, but for what nobody gets to see."""
+
+    @admin.display(description=_("headers"))
+    def headers_text(self, row: Message | DeadLetter) -> str | None:
+        return dump_headers(mask().headers(load_headers(row.headers)))
+
+
 @admin.register(Message)
-class MessageAdmin(ReadOnly, MessageBase):
+class MessageAdmin(ReadOnly, MaskedHeaders, MessageBase):
     list_display = ("id", "topic", "partition", "offset", "key_text", "value_text", "stored_at")
     list_select_related = ("position",)
     ordering = ("-pk",)
     paginator = NewestPaginator
     show_full_result_count = False
-    fields = ("position", "offset", "timestamp", "key_text", "value_whole", "headers", "stored_at")
+    fields = ("position", "offset", "timestamp", "key_text", "value_whole", "headers_text", "stored_at")
     readonly_fields = fields
 
     def has_view_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
@@ -98,7 +107,7 @@ class MemberAdmin(ReadOnly, MemberBase):
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(ReadOnly, LetterBase):
+class DeadLetterAdmin(ReadOnly, MaskedHeaders, LetterBase):
     list_display = (
         "id",
         "group",
@@ -120,7 +129,7 @@ class DeadLetterAdmin(ReadOnly, LetterBase):
     actions = ("resend", "discard")
     fields = (
         *("id", "state", "changed_by", "changed_at", "group", "topic", "topic_id", "partition", "offset", "timestamp"),
-        *("key_text", "value_text", "headers", "cause", "traceback", "tries"),
+        *("key_text", "value_text", "headers_text", "cause", "traceback", "tries"),
         *("dead_topic", "dead_partition", "dead_offset", "made_at"),
     )
     readonly_fields = fields
@@ -165,8 +174,8 @@ class DeadLetterAdmin(ReadOnly, LetterBase):
 
     @admin.display(description=_("key"))
     def key_text(self, letter: DeadLetter) -> str | None:
-        return text_or_base64(None if letter.key is None else bytes(letter.key))[0]
+        return text_or_base64(mask().data(None if letter.key is None else bytes(letter.key)))[0]
 
     @admin.display(description=_("value"))
     def value_text(self, letter: DeadLetter) -> str | None:
-        return text_or_base64(None if letter.value is None else bytes(letter.value))[0]
+        return text_or_base64(mask().data(None if letter.value is None else bytes(letter.value)))[0]

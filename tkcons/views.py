@@ -5,7 +5,6 @@ from pathlib import Path
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
 
 from tk import access
 from tk.errors import Forbidden

@@ -10,7 +10,7 @@ from confluent_kafka import Producer
 from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.test_pages import HOSTILE
+from tests.browser.hostile import HOSTILE
 from tests.waiting import eventually
 from tk import clusters
 from tkcons import web

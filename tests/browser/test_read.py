@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser import wcag
+from tests.browser.hostile import HOSTILE
 from tests.storing import numbered, store
 from tests.waiting import eventually
 from tkcons.models import Message
@@ -14,22 +15,6 @@ from tkcons.viewer import events, hub
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "</td></table></template><svg onload=alert(1)>",
-    "'\"><iframe src=javascript:alert(1)>",
-    "{{ 7*7 }} {% debug %} ${7*7}",
-    "javascript:alert(1)",
-    "<!--#exec cmd='x'-->",
-    "\u202egnp.exe",
-    "<style>*{display:none}</style>",
-    "]]><script>alert(1)</script>",
-    '{"<img src=x onerror=alert(1)>": "<svg/onload=alert(1)>"}',
-    "<a hx-get=/tkcons/stop hx-trigger=load>x</a>",
-    "<math><mtext><style><img src onerror=alert(1)>",
-    "\\x3cscript\\x3e\u2028alert(1)",
-]
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
 DESK = {"viewport": {"width": 1280, "height": 800}}
 SIZES = pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])

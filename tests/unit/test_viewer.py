@@ -8,8 +8,9 @@ import pytest
 from django.utils import timezone
 
 from tests.storing import store
+from tk import answer
 from tk.models import OutboxEvent
-from tk.record import EVENT_ID_HEADER
+from tk.record import EVENT_ID_HEADER, Receipt, dump_headers
 from tkcons.models import DeadLetter, Gap, Position
 from tkcons.viewer.present import ALL, NODES, present
 
@@ -81,6 +82,25 @@ def test_who_may_not_see_dead_letters_sees_no_cause(client, django_user_model):
     assert "Dead letter of g" in page
     assert "secret" not in page
     assert client.get("/tkcons/export").status_code == 403  # of its own
+
+
+def test_a_json_answer_links_to_the_message(settings):
+    receipt = Receipt("a.b", 3, 7, 0)
+    assert answer.produced(receipt, as_json=True).headers == (("Link", '</tkcons/read/a.b/3/7>; rel="related"'),)
+    assert answer.produced(receipt, as_json=False).headers == ()
+    settings.ROOT_URLCONF = "tk.urls"  # a project without tkcons
+    assert answer.produced(receipt, as_json=True).headers == ()
+
+
+@pytest.mark.parametrize("address", ["/admin/tkcons/message/{}/change/", "/admin/tkcons/deadletter/x/change/"])
+def test_the_admin_hides_it_too(client, settings, address):
+    settings.TKCONS = {"MASK": {"fields": ["card"], "headers": ["secret"]}}
+    headers = (("secret", b"4111"),)
+    position = store('{"card": 4111}', headers=headers)
+    letter(group="g", cause="c", tries=1, value=b'{"card": 4111}', headers=dump_headers(headers))
+    page = text(client.get(address.format(position.messages.get().pk)))
+    assert "4111" not in page
+    assert page.count("•••") >= 2
 
 
 def test_a_value_is_downloaded_and_never_run(client):

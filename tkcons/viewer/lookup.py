@@ -34,8 +34,9 @@ class Stored(NamedTuple):
 
     @property
     def is_expected(self) -> bool:
-        """Whether a group has not come so far yet."""
-        return not self.messages and any(place.next_offset <= self.address.offset for place in self.places)
+        """Whether a group has not come so far yet, or none has begun."""
+        behind = any(place.next_offset <= self.address.offset for place in self.places)
+        return not self.messages and (behind or not self.places)
 
 
 def look_up(caller: Caller, address: Address) -> Stored:

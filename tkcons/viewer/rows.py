@@ -18,7 +18,8 @@ KEY = 200
 WHOLE = 65_536  # bytes that are read where a mask or a text must be looked for; longer values are not shown in rows
 HEADERS = 8  # of a row
 HEADER = 120  # characters of a header's value
-BINARY = 48  # bytes of binary data, in hex
+BINARY = 48  # bytes of binary data, in hex; on a page of its own HEX
+HEX = 1_024
 
 FIELDS = ("pk", "position_id", "offset", "timestamp", "stored_at", "headers")
 
@@ -152,7 +153,7 @@ def text_of(data: bytes, size: int, limit: int) -> Text:
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head, final=not cut)
     except UnicodeDecodeError:
-        part = data[: min(limit, BINARY)]
+        part = data[: min(limit, BINARY if limit <= VALUE else HEX)]
         return Text(part.hex(" "), size, binary=True, cut=size > len(part))
     return Text(text, size, cut=cut)
 

@@ -8,6 +8,7 @@ from django.shortcuts import render
 from django.urls import reverse
 
 from tk.access import Caller
+from tkcons import groups
 from tkcons.errors import TkconsError
 from tkcons.guard import guarded, wants_page
 from tkcons.masking import mask
@@ -71,7 +72,7 @@ def message(request: HttpRequest, caller: Caller, *, topic: str, partition: str,
     stored = lookup.look_up(caller, address)
     found = stored.message
     if found is None:
-        if not wants_page(request) or not (stored.is_expected or stored.places):
+        if not wants_page(request) or not (stored.places or _is_consumed(topic)):
             raise UnknownMessage
         return _message_page(request, caller, stored, None)
     if "download" in request.GET:
@@ -90,6 +91,11 @@ def export_view(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     response = stream(request, export(caller, Form(request.GET).query(), kind), TYPES[kind])
     response["Content-Disposition"] = f'attachment; filename="messages.{kind}"'
     return response
+
+
+def _is_consumed(topic: str) -> bool:
+    """Whether a group of this project reads the topic, though nothing of it is stored yet."""
+    return any(topic in spec.topics for spec in groups.specs().values())
 
 
 def _address(request: HttpRequest, topic: str, partition: str, offset: str) -> Address:

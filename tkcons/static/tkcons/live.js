@@ -12,7 +12,7 @@ export function follow(showTimes) {
   let results, source = null, release = null, timer = 0, turn = 0;
   let after = "", waiting = [], missed = 0, paused = false, lost = 0, how = "away";
 
-  const count = (text, number) => text.replace("%d", number.toLocaleString());
+  const count = (text, number) => text.replace("{n}", number.toLocaleString(document.documentElement.lang || undefined));
   const isAway = () => paused || window.scrollY > 120;
 
   function tell(next = how) {
