@@ -1,11 +1,15 @@
 from confluent_kafka import Message
 
-from tkcons.sinks.lines import line
+from tkcons.sinks.lines import CHUNK, json_lines, lines
 
 
 def message(**parts):
     given = {"topic": "sample-topic", "partition": 0, "offset": 0, "timestamp": (1, 1700000000000), "value": b"hello"}
     return Message(**{**given, **parts})
+
+
+def line(message):
+    return lines([message]).decode()
 
 
 def test_the_tutorials_line():
@@ -31,3 +35,9 @@ def test_a_tombstone_and_log_append_time():
     assert "value=None" in text
     assert "serialized_key_size=1, serialized_value_size=-1" in text
     assert "timestamp=5, timestamp_type=1" in text
+
+
+def test_many_lines_are_those_of_each_message():
+    many = [message(offset=number, value=b"<%d>" % number) for number in range(2 * CHUNK + 1)]
+    assert lines(many).decode() == "".join(map(line, many))
+    assert json_lines(many) == b"".join(json_lines([each]) for each in many)

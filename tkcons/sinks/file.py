@@ -20,7 +20,7 @@ from tkcons.conf import settings
 from tkcons.errors import SinkDamaged, SinkLocked, SinkUnavailable
 from tkcons.sinks.base import Batch, Claim, Place, Sink
 from tkcons.sinks.ledger import Ledger, Recorded
-from tkcons.sinks.lines import json_lines, line
+from tkcons.sinks.lines import json_lines, lines
 
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW  # a symlink in its place is refused
 FORGET_SECONDS = 3600.0  # how often events that are too old are forgotten
@@ -61,7 +61,7 @@ class FileSink(Sink):
 
     @abstractmethod
     def text(self, messages: Sequence[Message]) -> bytes:
-        """The messages as they stand in the file."""
+        """Messages of one partition as they stand in the file; there is at least one."""
 
     @property
     def ledger(self) -> Ledger:
@@ -259,7 +259,7 @@ class TextFileSink(FileSink):
         self.clear_on_start = clear_on_start
 
     def text(self, messages: Sequence[Message]) -> bytes:
-        return "".join([line(message) for message in messages]).encode()
+        return lines(messages)
 
 
 class JsonLinesSink(FileSink):

@@ -1,34 +1,62 @@
-"""A message as a line of text: the tutorial's, as kafka-python's ConsumerRecord prints it, and JSON."""
+"""Messages as lines of text: the tutorial's, as kafka-python prints its ConsumerRecord, and JSON.
 
-from collections.abc import Sequence
+This is most of a file sink's work, so what messages of one partition share is made once, and a chunk of lines is put
+together while it is in the processor's cache.
+"""
+
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE
 
 from tk.record import text_or_base64
 
+CHUNK = 500  # messages
+ESCAPES = ((b"&", b"&amp;"), (b"<", b"&lt;"), (b">", b"&gt;"))
+LINE = (
+    b"%b%d, timestamp=%d, timestamp_type=%d, key=%a, value=%a, headers=%b, checksum=None, "
+    b"serialized_key_size=%d, serialized_value_size=%d, serialized_header_size=%d)"
+)
 
-def line(message: Any) -> str:
-    """``ConsumerRecord(topic='sample-topic', partition=0, offset=0, ..., value=b'hello', ...)<br>`` and a line feed.
+
+def lines(messages: Sequence[Any]) -> bytes:
+    """Of one partition: ``ConsumerRecord(topic='sample-topic', partition=0, offset=0, ..., value=b'hello', ...)<br>`` and
+    a line feed each.
 
     repr() leaves neither line breaks nor control characters in key, value and headers; & < > are escaped, for the
     tutorial shows the file as a page.
     """
-    kind, timestamp = message.timestamp()
-    key = message.key()
-    value = message.value()
-    headers = message.headers() or []
-    size = sum(len(name.encode()) + len(data or b"") for name, data in headers) if headers else -1
-    text = (
-        f"ConsumerRecord(topic={message.topic()!r}, partition={message.partition()}, offset={message.offset()}, "
-        f"timestamp={timestamp}, timestamp_type={max(kind - 1, 0)}, key={key!r}, value={value!r}, headers={headers!r}, "
-        f"checksum=None, serialized_key_size={-1 if key is None else len(key)}, "
-        f"serialized_value_size={-1 if value is None else len(value)}, serialized_header_size={size})"
-    )
-    if "&" in text or "<" in text or ">" in text:
-        text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return f"{text}<br>\n"
+    return b"".join(map(_lines, _chunks(messages)))
+
+
+def _lines(messages: Sequence[Any]) -> bytes:
+    head = b"ConsumerRecord(topic=%a, partition=%d, offset=" % (messages[0].topic(), messages[0].partition())
+    made = []
+    for message in messages:
+        kind, timestamp = message.timestamp()
+        key, value, headers = message.key(), message.value(), message.headers()
+        made.append(
+            LINE
+            % (
+                head,
+                message.offset(),
+                timestamp,
+                kind == TIMESTAMP_LOG_APPEND_TIME,
+                key,
+                value,
+                repr(headers).encode() if headers else b"[]",
+                -1 if key is None else len(key),
+                -1 if value is None else len(value),
+                sum(len(name.encode()) + len(data or b"") for name, data in headers) if headers else -1,
+            )
+        )
+    made.append(b"")
+    text = b"\n".join(made)
+    for character, escape in ESCAPES:
+        if character in text:
+            text = text.replace(character, escape)
+    return text.replace(b"\n", b"<br>\n")
 
 
 class _Header(msgspec.Struct, omit_defaults=True, gc=False):
@@ -55,24 +83,34 @@ _encoder = msgspec.json.Encoder()
 
 
 def json_lines(messages: Sequence[Any]) -> bytes:
-    """A JSON object a line: topic, partition, offset, timestamp (ms or null), key, value (null, text, or base64 where it
-    is not UTF-8: then `encoding` says so), headers."""
-    return _encoder.encode_lines([_json_line(message) for message in messages])
+    """Of one partition: a JSON object a line: topic, partition, offset, timestamp (ms or null), key, value (null, text, or
+    base64 where it is not UTF-8: then `encoding` says so), headers."""
+    return b"".join(map(_json_lines, _chunks(messages)))
 
 
-def _json_line(message: Any) -> _Line:
-    kind, timestamp = message.timestamp()
-    key, key_encoding = text_or_base64(message.key())
-    value, encoding = text_or_base64(message.value())
-    headers = message.headers()
-    return _Line(
-        message.topic(),
-        message.partition(),
-        message.offset(),
-        None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp,
-        key,
-        value,
-        [_Header(name, *text_or_base64(data)) for name, data in headers] if headers else [],
-        key_encoding,
-        encoding,
-    )
+def _json_lines(messages: Sequence[Any]) -> bytes:
+    topic, partition = messages[0].topic(), messages[0].partition()
+    made = []
+    for message in messages:
+        kind, timestamp = message.timestamp()
+        key, value, headers = message.key(), message.value(), message.headers()
+        key, key_encoding = (None, None) if key is None else text_or_base64(key)
+        value, encoding = text_or_base64(value)
+        made.append(
+            _Line(
+                topic,
+                partition,
+                message.offset(),
+                None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp,
+                key,
+                value,
+                [_Header(name, *text_or_base64(data)) for name, data in headers] if headers else [],
+                key_encoding,
+                encoding,
+            )
+        )
+    return _encoder.encode_lines(made)
+
+
+def _chunks(messages: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (messages[first : first + CHUNK] for first in range(0, len(messages), CHUNK))
