@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE
@@ -19,7 +20,7 @@ from tkcons.sinks.base import Batch, Claim, Place, Sink
 
 COLUMNS = ("position_id", "offset", "timestamp", "timestamp_type", "key", "value", "headers", "stored_at")
 KEEP_SECONDS = 60.0  # how often partitions are made and events that are too old are forgotten
-Row = tuple[int, int, int | None, int, bytes | None, bytes | None, str | None, datetime]
+Row = tuple[int, int, int | None, int, bytes | None, bytes | None, str | None, datetime | str | None]
 
 
 class PositionedSink(Sink):
@@ -67,14 +68,15 @@ class DatabaseSink(PositionedSink):
     """Stores every message as a row of tkcons.Message."""
 
     def write(self, batches: Sequence[Batch]) -> None:
-        now = timezone.now()
         connection = connections[self.using]
+        # As the database's driver wants it: adapted once a batch and not once a row.
+        now = connection.ops.adapt_datetimefield_value(timezone.now())
         insert = _copy if connection.vendor == "postgresql" else _insert
         with translated(), transaction.atomic(using=self.using):
             positions.limit_waits(self.using)
             positions.advance(batches, self._keys, self.using)
             batches = positions.without_repeats(self.group, batches, self._keys, self.using)
-            insert(connection, [row for batch in batches for row in _rows(self._keys[batch.place], batch, now)])
+            insert(connection, chain.from_iterable(_rows(self._keys[batch.place], batch, now) for batch in batches))
             stored.announce(self.using)
 
     def keep(self) -> None:
@@ -82,7 +84,7 @@ class DatabaseSink(PositionedSink):
         retention.make_partitions(self.using)
 
 
-def _rows(key: int, batch: Batch, now: datetime) -> Iterator[Row]:
+def _rows(key: int, batch: Batch, now: datetime | str | None) -> Iterator[Row]:
     message: Any  # confluent-kafka's types allow for errors and deserializers, which are not here
     for message in batch.messages:
         kind, timestamp = message.timestamp()
@@ -103,7 +105,7 @@ def _names(connection: Any) -> str:
     return ", ".join(connection.ops.quote_name(column) for column in COLUMNS)
 
 
-def _insert(connection: Any, rows: list[Row]) -> None:
+def _insert(connection: Any, rows: Iterator[Row]) -> None:
     """executemany: one prepared statement, no model instance a row."""
     table = connection.ops.quote_name(Message._meta.db_table)
     marks = ", ".join(["%s"] * len(COLUMNS))
@@ -111,7 +113,7 @@ def _insert(connection: Any, rows: list[Row]) -> None:
         cursor.executemany(f"INSERT INTO {table} ({_names(connection)}) VALUES ({marks})", rows)  # noqa: S608
 
 
-def _copy(connection: Any, rows: list[Row]) -> None:
+def _copy(connection: Any, rows: Iterator[Row]) -> None:
     """COPY on the open transaction's own connection: several times as fast as INSERT."""
     table = connection.ops.quote_name(Message._meta.db_table)
     with (
