@@ -4,7 +4,6 @@
 Each kind but `nothing` stores a batch and its position durably before it takes the next one.
 """
 
-import gc
 import html
 import json
 import os
@@ -133,8 +132,9 @@ def postgres(url: str) -> Store:
 
 def main(kind: str, topic: str, count: str, where: str = "") -> None:
     if kind == "nothing-tuned":  # as `manage.py consume` tunes it
-        gc.freeze()
-        gc.set_threshold(50_000)
+        from tk import collector
+
+        collector.spare()
     stores: dict[str, Callable[[], Store]] = {
         "nothing": lambda: nothing,
         "nothing-tuned": lambda: nothing,

@@ -42,10 +42,10 @@ def measure(bench: Bench) -> None:
         import django
         from django.core.management import call_command
 
-        from tk.management.commands.relay import spare_collector
+        from tk import collector
 
         django.setup()
-        spare_collector()  # as `manage.py relay` does; the raw loop has it, too
+        collector.spare()  # as `manage.py relay` does; the raw loop has it, too
         call_command("migrate", "tk", verbosity=0)
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
         admin.create_topics([NewTopic(TOPIC, 4, 1)])[TOPIC].result(10)

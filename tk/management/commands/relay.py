@@ -1,12 +1,12 @@
 """Send the outbox to Kafka, in the foreground."""
 
-import gc
 import signal
 from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
+from tk import collector
 from tk.relay import Relay
 
 
@@ -18,18 +18,10 @@ class Command(BaseCommand):
         parser.add_argument("--database", help="the alias of the outbox's database; default: as the router says")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        spare_collector()
+        collector.spare()
         relay = Relay(options["database"])
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: relay.stop())
         if not options["once"]:
             self.stdout.write("Relaying the outbox. Ctrl-C ends it.")
         relay.run(once=options["once"])
-
-
-def spare_collector() -> None:
-    """For a process that does nothing but relay: Python's garbage collector goes through what Django has loaded no more,
-    and through the rest seldom. It took a third of the relay's time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 100)

@@ -1,6 +1,5 @@
 """Store the messages of consumer groups, in the foreground."""
 
-import gc
 import logging
 import os
 import signal
@@ -11,6 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from tk import collector
 from tkcons import groups
 from tkcons.conf import settings
 from tkcons.errors import UnknownGroup
@@ -19,8 +19,6 @@ from tkcons.processes import Children
 from tkcons.runner import Runner
 
 logger = logging.getLogger(__name__)
-
-COLLECT_AFTER = 50_000  # objects more than before; Python's own limit is 700
 
 
 class Command(BaseCommand):
@@ -75,7 +73,7 @@ class Command(BaseCommand):
             )
             for spec in specs
         ]
-        _tune_collector()
+        collector.spare()
         ending = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ending.set())
@@ -95,17 +93,6 @@ class Command(BaseCommand):
             thread.join(settings.STOP_SECONDS + 5)
         if not ending.is_set():
             raise CommandError("A runner ended by itself: its last words are in the log.")
-
-
-def _tune_collector() -> None:
-    """Let Python look for cycles less often in this process, which has thousands of messages in its hands.
-
-    They are in no cycle and go when their last reference goes; looking through them again and again took a third of the
-    time. What is imported by now stays for good.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER)
 
 
 def _serve_metrics(port: int, address: str) -> None:
