@@ -78,6 +78,16 @@ class Side:
         given = {"class": f"benchmarks.metered.{sink}", "topics": [self.topic], "group": group, "count": self.count}
         return _figures(self.manage("consume", group, BENCH_SINK=json.dumps({**given, **options}, default=str)))
 
+    def start(self, group: str, processes: int) -> "subprocess.Popen[bytes]":
+        """`manage.py consume --processes N` into the database, without a meter; to be ended by the caller."""
+        sink = {"class": "tkcons.sinks.DatabaseSink", "topics": [self.topic], "group": group}
+        return subprocess.Popen(
+            [sys.executable, "manage.py", "consume", group, "--processes", str(processes)],
+            env=self.environment | {"BENCH_SINK": json.dumps(sink)},
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+        )
+
     def _run(self, command: list[str], environment: dict[str, str]) -> str:
         done = subprocess.run(
             command, env=self.environment | environment, cwd=ROOT, stdout=subprocess.PIPE, timeout=PATIENCE, check=True

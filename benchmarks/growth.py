@@ -1,0 +1,91 @@
+"""How consuming grows: with processes, with partitions, with messages; `manage.py consume` into PostgreSQL and a file."""
+
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable
+
+import psycopg
+
+from benchmarks import consuming, harness
+from benchmarks.consuming import Side
+from benchmarks.harness import Bench, Figures
+
+NAME, TITLE = "growth", "Growth"
+COUNT = 300_000
+PROCESSES = (1, 2, 4)
+PARTITIONS = (1, 4, 12, 24)
+MESSAGES = (100_000, 1_000_000, 10_000_000)
+
+
+def measure(bench: Bench) -> None:
+    count = 20_000 if bench.quick else COUNT
+    with bench.kafka() as kafka:
+        with bench.postgres() as postgres, consuming.side(kafka, count, partitions=12, database=postgres.url) as side:
+            side.manage("shell", "-c", "from tkcons import retention; retention.make_partitions('default')")
+            several: dict[str, Callable[[], Figures]] = {
+                _of(number, "process"): lambda number=number: _shared(side, number)  # type: ignore[misc]
+                for number in PROCESSES
+            }
+            bench.compare(
+                f"PostgreSQL, 12 partitions, {count:,} messages", several, reference=_of(1, "process"), rounds=3
+            )
+        sides = {}
+        for number in PARTITIONS:
+            context = consuming.side(kafka, count, partitions=number)
+            sides[number] = (context, context.__enter__())
+        files: dict[str, Callable[[], Figures]] = {
+            _of(number, "partition"): lambda side=side: _file(side)  # type: ignore[misc]
+            for number, (_, side) in sides.items()
+        }
+        bench.compare(f"Text file, one process, {count:,} messages", files, reference=_of(1, "partition"), rounds=3)
+        for context, _ in sides.values():
+            context.__exit__(None, None, None)
+    rows = []
+    for messages in (20_000,) if bench.quick else MESSAGES:
+        with bench.kafka() as kafka, consuming.side(kafka, messages) as side:
+            figures = _file(side)
+            rows.append((f"{messages:,}", figures["records/s"], figures["peak MB"]))
+    bench.rows(["messages into the text file, one run each", "records/s", "peak MB of the consumer"], rows)
+    bench.note("The broker has the same cores as the consumers: with more processes than cores nothing is gained.")
+
+
+def _of(number: int, what: str) -> str:
+    return f"{number} {what}{'es' if what.endswith('s') and number > 1 else 's' if number > 1 else ''}"
+
+
+def _file(side: Side) -> Figures:
+    path = side.folder / f"{uuid.uuid4().hex}.txt"
+    figures = side.product("TextFile", path=path, clear_on_start=False)
+    path.unlink()
+    return figures
+
+
+def _shared(side: Side, processes: int) -> Figures:
+    """`manage.py consume --processes N`, under a new group: the rate over the last nine tenths of the messages."""
+    group = f"bench-{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(side.database, autocommit=True) as connection:
+        connection.execute("TRUNCATE tkcons_message")
+        connection.execute("CHECKPOINT")
+        consumer = side.start(group, processes)
+        try:
+            seen: list[tuple[float, int]] = []
+            deadline = time.monotonic() + consuming.PATIENCE
+            while not seen or seen[-1][1] < side.count:
+                row = connection.execute(
+                    'SELECT coalesce(sum(next_offset), 0) FROM tkcons_position WHERE "group" = %s', [group]
+                ).fetchone()
+                seen.append((time.perf_counter(), int(row[0]) if row else 0))
+                assert time.monotonic() < deadline, f"{seen[-1][1]} of {side.count} were stored"
+                time.sleep(0.02)
+        finally:
+            consumer.send_signal(signal.SIGTERM)
+            consumer.wait(40)
+    began, first = next(each for each in seen if each[1] >= side.count / 10)
+    ended, last = seen[-1]
+    return {"records/s": (last - first) / max(ended - began, 1e-9)}
+
+
+if __name__ == "__main__":
+    harness.main(sys.modules[__name__])
