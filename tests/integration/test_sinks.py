@@ -546,7 +546,6 @@ class TestAFileAPartition(SinkContract):
 KILLED = """
 import contextlib, os, signal, sys
 sys.path.insert(0, ".")
-from tests.handling.totals import Totals
 from tests.sink_contract import PLACE, batch
 from tkcons.sinks.base import Claim
 from tkcons.sinks.file import TextFileSink
