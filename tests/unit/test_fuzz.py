@@ -23,7 +23,7 @@ from tk.request import FORM, JSON, body_limit, read
 from tkcons import repeats
 from tkcons.received import decoder
 from tkcons.sinks.base import Batch, Claim
-from tkcons.sinks.lines import json_lines, line
+from tkcons.sinks.lines import json_lines, lines
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -141,7 +141,7 @@ kafka = st.builds(
 @FUZZ
 @given(kafka)
 def test_any_message_is_one_line(message: Message):
-    text = line(message)
+    text = lines([message]).decode()
     assert text.endswith(")<br>\n")
     assert text[:-1].isprintable()
     assert "<" not in text[: -len("<br>\n")]
