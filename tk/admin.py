@@ -16,9 +16,9 @@ from django.utils.translation import ngettext
 
 from tk import access, upkeep
 from tk.access import Caller
+from tk.bigtable import BigTable, sure
 from tk.errors import TkError
 from tk.models import OutboxEvent, Token
-from tk.paging import NewestPaginator
 from tk.record import text_or_base64
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ SEARCHED = 100_000  # of the newest events, where a topic is looked for: an inde
 @admin.register(Token)
 class TokenAdmin(Base):
     list_display = ("name", "user_name", "scopes", "topics", "created_at", "expires_at", "revoked_at")
-    list_filter = ("revoked_at",)
+    list_filter = ("revoked_at", "expires_at", "created_at")
     search_fields = ("name", "user_name")
     fields = ("name", "user", "scopes", "topics", "expires_at")
     autocomplete_fields = ("user",)
@@ -51,7 +51,9 @@ class TokenAdmin(Base):
         messages.warning(request, _("The token, shown this once: %(token)s") % {"token": text})
 
     @admin.action(description=_("Revoke the selected tokens"), permissions=["delete"])
-    def revoke(self, request: HttpRequest, queryset: "QuerySet[Token]") -> None:
+    def revoke(self, request: HttpRequest, queryset: "QuerySet[Token]") -> HttpResponse | None:
+        if asked := sure(self, request, queryset, _("Revoke these tokens?"), self.revoke):
+            return asked
         tokens = list(queryset.filter(revoked_at=None))
         for token in tokens:
             token.revoked_at = timezone.now()
@@ -59,6 +61,7 @@ class TokenAdmin(Base):
             self.log_change(request, token, "revoked")
         text = ngettext("%(count)d token revoked.", "%(count)d tokens revoked.", len(tokens))
         messages.success(request, text % {"count": len(tokens)})
+        return None
 
 
 class StateFilter(admin.SimpleListFilter):
@@ -78,14 +81,12 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(OutboxEvent)
-class OutboxEventAdmin(EventBase):
+class OutboxEventAdmin(BigTable, EventBase):
     list_display = ("event_id", "state", "topic", "key_text", "created_at", "sent_at", "error_short")
     list_filter = (StateFilter,)
     search_fields = ("event_id",)
     search_help_text = _("an event id, or how a topic begins (among the newest 100,000)")
     ordering = ("-pk",)
-    paginator = NewestPaginator
-    show_full_result_count = False
     actions = ("resend", "discard")
     fields = (
         *("event_id", "state", "topic", "key_text", "value_text", "headers", "partition", "timestamp", "created_at"),

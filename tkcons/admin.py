@@ -1,17 +1,22 @@
 """The store in Django's admin, made for tables of any size: nothing here counts or scans messages to open a page."""
 
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
 from tk.access import Caller
+from tk.bigtable import BigTable, Since, since, sure
 from tk.errors import TkError
 from tk.paging import NewestPaginator
 from tk.record import dump_headers, load_headers, text_or_base64
-from tkcons import deadletters
+from tkcons import deadletters, groups, web
 from tkcons.errors import TkconsError
 from tkcons.masking import mask
 from tkcons.models import DeadLetter, Group, Member, Message, Position
@@ -25,6 +30,9 @@ if TYPE_CHECKING:
     PositionBase = admin.ModelAdmin[Position]
 else:  # generic for the type checker alone
     GroupBase = MemberBase = MessageBase = LetterBase = PositionBase = admin.ModelAdmin
+
+CLOCKS = timedelta(seconds=5)  # that the clocks of the hosts which store may differ
+PLACE = re.compile(r"(?P<topic>[\w.-]+)\[(?P<partition>\d{1,9})\](?:@(?P<offset>\d{1,18}))?")
 
 
 class ReadOnly:
@@ -48,21 +56,81 @@ class MaskedHeaders:
         return dump_headers(mask().headers(load_headers(row.headers)))
 
 
+class StoredSince(Since):
+    """By time of storing: no index has it, but primary keys rise with it."""
+
+    def younger(self, queryset: "QuerySet[Message]", since: datetime) -> "QuerySet[Message]":
+        return queryset.filter(pk__gte=first_key(queryset.model.objects.using(queryset.db), since - CLOCKS)).filter(
+            stored_at__gte=since
+        )
+
+
+def first_key(rows: "QuerySet[Message]", since: datetime) -> int:
+    """The primary key from which on messages are stored at this time or later, by bisection: one row a step."""
+    keys = rows.order_by("pk").values_list("pk", "stored_at")
+    first, last = keys.first(), keys.last()
+    if first is None or last is None or first[1] >= since:
+        return 0
+    low, high = first[0], last[0] + 1  # the answer is above low, at most high
+    while high - low > 1:
+        middle = (low + high) // 2
+        seen = keys.filter(pk__gte=middle).first()
+        if seen is None or seen[1] >= since:
+            high = middle
+        else:
+            low = seen[0]
+    return high
+
+
+class PartitionFilter(admin.SimpleListFilter):
+    """A partition that a group stores: the unique index has its offsets in order."""
+
+    title = _("partition")
+    parameter_name = "place"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterator[tuple[str, str]]:
+        stored = Position.objects.filter(stores=True).order_by("group", "topic", "partition")
+        for position in stored[:500]:
+            yield str(position.pk), f"{position.group} {position.topic}[{position.partition}]"
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[Message]") -> "QuerySet[Message]":
+        value = self.value() or ""
+        return queryset.filter(position_id=int(value)) if value.isascii() and value.isdigit() else queryset
+
+
 @admin.register(Message)
-class MessageAdmin(ReadOnly, MaskedHeaders, MessageBase):
+class MessageAdmin(BigTable, ReadOnly, MaskedHeaders, MessageBase):
     list_display = ("id", "topic", "partition", "offset", "key_text", "value_text", "stored_at")
     list_select_related = ("position",)
-    ordering = ("-pk",)
-    paginator = NewestPaginator
-    show_full_result_count = False
+    list_filter = (PartitionFilter, StoredSince)
+    search_fields = ("pk",)
+    search_help_text = _("topic[partition], topic[partition]@offset, or an id; for texts, see the page of messages")
     fields = ("position", "offset", "timestamp", "key_text", "value_whole", "headers_text", "stored_at")
     readonly_fields = fields
 
     def has_view_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
         return request.user.has_perm("tkcons.view_payload")
 
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """Newest first, in the order of the index that serves what is asked for."""
+        of_places = PartitionFilter.parameter_name in request.GET or PLACE.fullmatch(request.GET.get("q", "").strip())
+        return ("-position_id", "-offset") if of_places else ("-pk",)
+
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Message]":
         return super().get_queryset(request).select_related("position")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: "QuerySet[Message]", search_term: str
+    ) -> "tuple[QuerySet[Message], bool]":
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        if place := PLACE.fullmatch(term):
+            positions = Position.objects.filter(topic=place["topic"], partition=int(place["partition"]))
+            queryset = queryset.filter(position_id__in=list(positions.values_list("pk", flat=True)))
+            return (queryset.filter(offset=int(place["offset"])) if place["offset"] else queryset), False
+        is_key = term.isascii() and term.isdigit() and len(term) < 19
+        return (queryset.filter(pk=int(term)) if is_key else queryset.none()), False
 
     @admin.display(description=_("topic"))
     def topic(self, message: Message) -> str:
@@ -90,24 +158,86 @@ class MessageAdmin(ReadOnly, MaskedHeaders, MessageBase):
 
 @admin.register(Position)
 class PositionAdmin(ReadOnly, PositionBase):
-    list_display = ("group", "topic", "partition", "next_offset", "generation", "updated_at")
+    list_display = ("group", "topic", "partition", "next_offset", "generation")
     list_filter = ("group", "topic")
     search_fields = ("group", "topic")
+    ordering = ("group", "topic", "partition")
 
 
 @admin.register(Group)
 class GroupAdmin(ReadOnly, GroupBase):
     list_display = ("name", "desired", "changed_at", "changed_by")
+    list_filter = ("desired", "changed_at")
+    search_fields = ("name",)
+    ordering = ("name",)
+    actions = ("start", "pause", "stop")
+
+    def has_control_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm(groups.CONTROL)
+
+    @admin.action(description=_("Start"), permissions=["control"])
+    def start(self, request: HttpRequest, queryset: "QuerySet[Group]") -> HttpResponse | None:
+        return self._want(request, queryset, Group.State.RUNNING, self.start)
+
+    @admin.action(description=_("Pause"), permissions=["control"])
+    def pause(self, request: HttpRequest, queryset: "QuerySet[Group]") -> HttpResponse | None:
+        return self._want(request, queryset, Group.State.PAUSED, self.pause)
+
+    @admin.action(description=_("Stop"), permissions=["control"])
+    def stop(self, request: HttpRequest, queryset: "QuerySet[Group]") -> HttpResponse | None:
+        return self._want(request, queryset, Group.State.STOPPED, self.stop)
+
+    def _want(
+        self, request: HttpRequest, queryset: "QuerySet[Group]", state: Group.State, action: Callable[..., Any]
+    ) -> HttpResponse | None:
+        title = _("These groups will be wanted: %(state)s") % {"state": state.label}
+        if asked := sure(self, request, queryset, title, action):
+            return asked
+        try:
+            names = groups.want(state, _caller(request), [group.name for group in queryset])
+        except (TkError, TkconsError) as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return None
+        if state != Group.State.STOPPED:
+            web.ensure_started()
+        self.message_user(request, f"{', '.join(names)}: {state.label}")
+        return None
 
 
 @admin.register(Member)
 class MemberAdmin(ReadOnly, MemberBase):
     list_display = ("name", "group", "state", "stored", "in_web", "seen_at", "error")
-    list_filter = ("group", "state")
+    list_filter = ("group", "state", "in_web")
+    search_fields = ("name", "host", "error")
+    ordering = ("group", "name")
+
+
+class LetterGroupFilter(admin.SimpleListFilter):
+    """The groups of this installation: a list of those in the table would have to read it whole."""
+
+    title = _("group")
+    parameter_name = "group"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, name) for name in sorted(groups.specs())]
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> "QuerySet[DeadLetter]":
+        return queryset if self.value() is None else queryset.filter(group=self.value())
+
+
+class LetterStateFilter(admin.SimpleListFilter):
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Any:
+        return DeadLetter.State.choices
+
+    def queryset(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> "QuerySet[DeadLetter]":
+        return queryset if self.value() is None else queryset.filter(state=self.value())
 
 
 @admin.register(DeadLetter)
-class DeadLetterAdmin(ReadOnly, MaskedHeaders, LetterBase):
+class DeadLetterAdmin(BigTable, ReadOnly, MaskedHeaders, LetterBase):
     list_display = (
         "id",
         "group",
@@ -120,12 +250,10 @@ class DeadLetterAdmin(ReadOnly, MaskedHeaders, LetterBase):
         "made_at",
         "changed_by",
     )
-    list_filter = ("state", "group", "topic")
+    list_filter = (LetterStateFilter, LetterGroupFilter, since("made_at"))
     search_fields = ("cause",)
     search_help_text = _("group, topic, cause, and text in key or value")
-    ordering = ("-made_at",)
-    paginator = NewestPaginator
-    show_full_result_count = False
+    ordering = ("-made_at", "-pk")
     actions = ("resend", "discard")
     fields = (
         *("id", "state", "changed_by", "changed_at", "group", "topic", "topic_id", "partition", "offset", "timestamp"),
@@ -137,11 +265,9 @@ class DeadLetterAdmin(ReadOnly, MaskedHeaders, LetterBase):
     def get_queryset(self, request: HttpRequest) -> "QuerySet[DeadLetter]":
         letters = super().get_queryset(request)
         # The list shows no value, which may have megabytes.
-        return (
-            letters
-            if request.resolver_match and "object_id" in request.resolver_match.kwargs
-            else letters.defer("value")
-        )
+        if request.resolver_match and "object_id" in request.resolver_match.kwargs:
+            return letters
+        return letters.defer("key", "value", "headers", "traceback")
 
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[DeadLetter]", search_term: str
@@ -152,21 +278,38 @@ class DeadLetterAdmin(ReadOnly, MaskedHeaders, LetterBase):
         return request.user.has_perm(deadletters.SETTLE)
 
     @admin.action(description=_("Handle again, by their group's handler alone"), permissions=["settle"])
-    def resend(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> None:
-        self._settle(request, queryset, deadletters.resend, _("will be handled again when their group runs"))
+    def resend(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> HttpResponse | None:
+        return self._settle(request, queryset, deadletters.resend, self.resend)
 
     @admin.action(description=_("Discard"), permissions=["settle"])
-    def discard(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> None:
-        self._settle(request, queryset, deadletters.discard, _("discarded"))
+    def discard(self, request: HttpRequest, queryset: "QuerySet[DeadLetter]") -> HttpResponse | None:
+        return self._settle(request, queryset, deadletters.discard, self.discard)
 
-    def _settle(self, request: HttpRequest, queryset: Any, change: Any, done: Any) -> None:
-        chosen = list(queryset.values_list("pk", flat=True))
+    def _settle(
+        self,
+        request: HttpRequest,
+        queryset: "QuerySet[DeadLetter]",
+        service: Callable[..., int],
+        action: Callable[..., Any],
+    ) -> HttpResponse | None:
+        letters = list(queryset[: NewestPaginator.LIMIT])
+        if service is deadletters.resend:
+            title = ngettext(
+                "Handle %(count)d dead letter again?", "Handle %(count)d dead letters again?", len(letters)
+            )
+            done = _("will be handled again when their group runs")
+        else:
+            title = ngettext("Discard %(count)d dead letter?", "Discard %(count)d dead letters?", len(letters))
+            done = _("discarded")
+        if asked := sure(self, request, letters, title % {"count": len(letters)}, action):
+            return asked
         try:
-            count = change(chosen, Caller(request.user.get_username(), request.user), queryset.db)
+            count = service([letter.pk for letter in letters], _caller(request), queryset.db)
         except (TkError, TkconsError) as error:
             self.message_user(request, str(error), messages.ERROR)
-            return
+            return None
         self.message_user(request, f"{count}: {done}")
+        return None
 
     @admin.display(description=_("cause"))
     def cause_short(self, letter: DeadLetter) -> str:
@@ -179,3 +322,7 @@ class DeadLetterAdmin(ReadOnly, MaskedHeaders, LetterBase):
     @admin.display(description=_("value"))
     def value_text(self, letter: DeadLetter) -> str | None:
         return text_or_base64(mask().data(None if letter.value is None else bytes(letter.value)))[0]
+
+
+def _caller(request: HttpRequest) -> Caller:
+    return Caller(request.user.get_username(), request.user)

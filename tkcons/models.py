@@ -216,6 +216,7 @@ class DeadLetter(models.Model):
         permissions = [("settle_deadletter", _("Can resend and discard dead letters"))]
         indexes = [
             models.Index(fields=["group", "state", "made_at"], name="tkcons_letter_waiting"),
+            models.Index(fields=["state", "made_at"], name="tkcons_letter_state"),
             models.Index(fields=["made_at"], name="tkcons_letter_made"),
         ]
 

@@ -470,7 +470,9 @@ def test_the_admin_shows_searches_and_settles_with_a_record_of_who_did(poisoned,
     client.post(page, asked)
     assert letters(group)[0].state == DeadLetter.State.WAITING  # not allowed yet
     user.user_permissions.add(Permission.objects.get(codename="settle_deadletter"))
-    assert "1:" in client.post(page, asked, follow=True).content.decode()
+    assert "Discard 1 dead letter?" in client.post(page, asked).content.decode()
+    assert letters(group)[0].state == DeadLetter.State.WAITING  # not said yes yet
+    assert "1:" in client.post(page, asked | {"sure": "1"}, follow=True).content.decode()
     assert letters(group)[0].state == DeadLetter.State.DISCARDED
     assert letters(group)[0].changed_by == "olga"
     assert LogEntry.objects.get().get_change_message() == "discarded"

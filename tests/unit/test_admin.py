@@ -1,6 +1,8 @@
 """The admin on a big table: what it asks the database, and that payloads are inert."""
 
 import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -63,3 +65,27 @@ def test_messages_need_their_permission(client, django_user_model, messages):
     staff = django_user_model.objects.create_user("staff", is_staff=True)
     client.force_login(staff)
     assert client.get(reverse("admin:tkcons_message_changelist")).status_code == 403
+
+
+def test_a_group_is_steered_after_a_question_and_with_a_record(admin_client, settings):
+    settings.TKCONS = {
+        "SINKS": {"s": {"class": "tkcons.sinks.DatabaseSink", "topics": ["orders"], "group": "g"}},
+        "RUN_IN_WEB": False,
+    }
+    Group.objects.create(name="g", desired="running")
+    asked = {"action": "stop", "_selected_action": ["g"]}
+    page = admin_client.post(reverse("admin:tkcons_group_changelist"), asked).content.decode()
+    assert "These groups will be wanted: stopped" in page
+    assert Group.objects.get().desired == "running"
+    admin_client.post(reverse("admin:tkcons_group_changelist"), asked | {"sure": "1"})
+    assert (Group.objects.get().desired, Group.objects.get().changed_by) == ("stopped", "admin")
+    assert LogEntry.objects.get().change_message == "wanted stopped"
+
+
+def test_steering_needs_its_permission(client, django_user_model):
+    Group.objects.create(name="g", desired="running")
+    staff = django_user_model.objects.create_user("staff", is_staff=True)
+    staff.user_permissions.add(Permission.objects.get(codename="view_group", content_type__app_label="tkcons"))
+    client.force_login(staff)
+    client.post(reverse("admin:tkcons_group_changelist"), {"action": "stop", "_selected_action": ["g"], "sure": "1"})
+    assert Group.objects.get().desired == "running"

@@ -54,7 +54,10 @@ def test_the_admin_revokes_and_logs(admin_client):
     create("app", "--scope", "tk.produce")
     token = Token.objects.get()
     data = {"action": "revoke", "_selected_action": [token.pk]}
-    admin_client.post(reverse("admin:tk_token_changelist"), data)
+    page = admin_client.post(reverse("admin:tk_token_changelist"), data).content.decode()
+    assert "Revoke these tokens?" in page
+    assert not Token.objects.exclude(revoked_at=None).exists()
+    admin_client.post(reverse("admin:tk_token_changelist"), data | {"sure": "1"})
     token.refresh_from_db()
     assert token.revoked_at is not None
     from django.contrib.admin.models import LogEntry
