@@ -65,8 +65,8 @@ def _limit(request: HttpRequest) -> int:
     return int(settings.VIEWERS_WSGI)
 
 
-class _Body:
-    """The stream of one who follows, on the server's thread. `close` is called at its end, also if it never began."""
+class _Stream:
+    """The stream of one who follows. `close` is called at its end, also if it never began."""
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
@@ -74,6 +74,13 @@ class _Body:
 
     def close(self) -> None:
         hub().leave(self._viewer)
+
+    def _goes_on(self) -> bool:
+        return not self._viewer.ended and time.monotonic() < self._until
+
+
+class _Body(_Stream):
+    """On the server's thread."""
 
     def __iter__(self) -> Iterator[bytes]:
         viewer = self._viewer
@@ -92,12 +99,9 @@ class _Body:
         finally:
             self.close()
 
-    def _goes_on(self) -> bool:
-        return not self._viewer.ended and time.monotonic() < self._until
 
-
-class _AsyncBody(_Body):
-    """The same in an event loop."""
+class _AsyncBody(_Stream):
+    """In an event loop. Not iterable without one: Django would take that way, and wait for the stream's end."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         viewer = self._viewer
