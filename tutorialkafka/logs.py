@@ -1,10 +1,19 @@
 """Structured logs: the apps log through the standard library, structlog renders, on standard error."""
 
+import logging
 import logging.config
 import warnings
 from collections.abc import Mapping
 
 import structlog
+
+
+class _NotReady(logging.Filter):
+    """Takes out that /readyz said 503: that is its answer to who asks every second, and no error."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        request = getattr(record, "request", None)
+        return not str(getattr(request, "path", "")).rstrip("/").endswith("/readyz")
 
 
 def configure(settings: Mapping[str, object]) -> None:
@@ -32,7 +41,12 @@ def configure(settings: Mapping[str, object]) -> None:
                     "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
                 }
             },
+            "filters": {"readiness": {"()": _NotReady}},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+            "loggers": {
+                "django": {"handlers": []},  # Django's own handler would say everything a second time while DEBUG is on
+                "django.request": {"filters": ["readiness"]},
+            },
             "root": {"handlers": ["stderr"], "level": settings["level"]},
         }
     )
