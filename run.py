@@ -8,6 +8,7 @@
 This file is readable to old interpreters, so that they can say which one is needed.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -57,12 +58,23 @@ def make_venv(python):
 
 
 def install(lock):
-    """Bring .venv to what the lock says; nothing to do when it was completed for the same lock before."""
+    """Bring .venv to what the lock says. Two runs that start together in one checkout take turns."""
+    with open(os.path.abspath(__file__)) as turn:
+        try:
+            fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except IOError:
+            sys.stderr.write("Another run installs the Python packages; waiting for it\n")
+            fcntl.flock(turn, fcntl.LOCK_EX)
+        bring(lock)
+
+
+def bring(lock):
+    """Nothing to do when the installation was completed for the same lock before."""
     # dev.txt contains run.txt: an environment for development serves both.
     for stamp in (lock, "dev"):
         try:
             with open(os.path.join(VENV, "installed-" + stamp)) as file:
-                if file.read() == digest(stamp) and works([PYTHON, "-m", "pip"]):
+                if file.read() == digest(stamp) and has_python():  # pip may be the system's
                     return
         except IOError:
             pass
@@ -74,7 +86,7 @@ def install(lock):
     python = find_python()
     sys.stderr.write("Installing the Python packages into .venv (once)\n")
     pip = [PYTHON, "-m", "pip"]
-    if not works(pip):
+    if not (has_python() and answers([*pip, "--version"])):
         pip = make_venv(python)
     options = ["--quiet", "--disable-pip-version-check", "--require-hashes", "--only-binary", ":all:"]
     if subprocess.call([*pip, "install", *options, "-r", locked(lock)]) != 0:
@@ -94,13 +106,15 @@ def digest(lock):
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def works(pip):
-    """Whether .venv has a Python that fits, and pip."""
-    check = "import sys; sys.exit(not %r <= sys.version_info[:2] <= %r)" % (LOWEST, HIGHEST)
+def has_python():
+    """Whether .venv has a Python that fits."""
+    return answers([PYTHON, "-c", "import sys; sys.exit(not %r <= sys.version_info[:2] <= %r)" % (LOWEST, HIGHEST)])
+
+
+def answers(command):
+    """Whether the command can be run, and ends well."""
     try:
-        if subprocess.call([PYTHON, "-c", check], stderr=subprocess.DEVNULL) != 0:
-            return False
-        return subprocess.call([*pip, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+        return subprocess.call(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
     except OSError:
         return False
 

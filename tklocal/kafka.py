@@ -99,14 +99,9 @@ class Cluster:
 
     def launch(self, progress: artifacts.Progress = lambda done, total: None) -> None:
         """Start the processes without waiting until they answer."""
+        self.check_room()
         jars = artifacts.fetch(progress=progress)
         try:
-            self.data.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(self.data).free
-            if free < ROOM:
-                raise StartFailed(
-                    f"The disk of {self.data} has {free >> 20} MB left; Kafka wants {ROOM >> 20} MB. Make room."
-                )
             self._choose_ports()
             for node in range(self.brokers):
                 self._configure(node)
@@ -115,6 +110,18 @@ class Cluster:
                 self.restart(node)
         except OSError as error:
             raise StartFailed(f"Kafka's data cannot be written to {self.data}: {error.strerror}.") from error
+
+    def check_room(self) -> None:
+        """Raise StartFailed where the disk has no room for a broker."""
+        try:
+            self.data.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.data).free
+        except OSError as error:
+            raise StartFailed(f"Kafka's data cannot be written to {self.data}: {error.strerror}.") from error
+        if free < ROOM:
+            raise StartFailed(
+                f"The disk of {self.data} has {free >> 20} MB left; Kafka wants {ROOM >> 20} MB. Make room."
+            )
 
     def wait(self, timeout: float = 60, look: Callable[[], None] = lambda: None) -> None:
         """Return when every broker answers and the topic is there; raise StartFailed when that takes too long."""

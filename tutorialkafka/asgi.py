@@ -6,9 +6,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tutorialkafka.settings")
 
 from django.core.asgi import get_asgi_application
 
+from tutorialkafka.content_type import any_content_type
 from tutorialkafka.lifespan import lifespan
 
-django_application = get_asgi_application()  # before the next import: it makes the app registry ready
+django_application = any_content_type(get_asgi_application())  # before the next import: it makes the app registry ready
 
 from tk.asgi import fast_lane
 

@@ -18,6 +18,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
+from tests.acceptance.newcomer import free_port
 from tests.waiting import eventually
 from tklocal import artifacts, kafka
 from tklocal.child import Child
@@ -141,6 +142,33 @@ def test_a_full_disk_is_told_and_leaves_nothing_broken(tmp_path, monkeypatch):
     with pytest.raises(StartFailed, match="Make room"):
         Cluster(tmp_path / "data", port=0).launch()
     assert list((tmp_path / "data").iterdir()) == []
+
+
+def _make_run(data: Path) -> str:
+    """What a `make run` that does not come up says; it ends by itself."""
+    command = [sys.executable, "manage.py", "runall", "--port", str(free_port()), "--kafka-port", str(free_port())]
+    env = {**os.environ, "DATA": str(data), "DJANGO_SETTINGS_MODULE": "tutorialkafka.settings"}
+    env |= {"TUTORIALKAFKA_CHECKOUT": "1"}
+    env.pop("KAFKA_BROKER_URL", None)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1, done.stdout
+    assert "within 120 s" not in done.stderr
+    return done.stderr
+
+
+def test_make_run_on_a_full_disk_says_so_once(tmp_path):
+    if subprocess.call(["mount", "-t", "tmpfs", "-o", "size=50m", "tmpfs", tmp_path], stderr=subprocess.DEVNULL):
+        pytest.skip("mounting a small disk needs root")
+    try:
+        assert _make_run(tmp_path / "data").count("Make room") == 1
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_make_run_gives_up_on_a_part_that_does_not_come_up(tmp_path):
+    (tmp_path / "kafka").mkdir()
+    (tmp_path / "kafka" / "broker-0").touch()  # where the broker's folder should be
+    assert "kafka ends each time that it is started" in _make_run(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):

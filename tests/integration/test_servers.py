@@ -75,6 +75,9 @@ def test_from_a_request_to_the_file_and_the_store(site: httpx.Client):
     refused = site.get("/tkprod?message=%ff", headers={"accept": "application/json"})
     assert (refused.status_code, refused.json()["code"]) == (400, "bad_encoding")
     assert site.get("/tkprod?message=a", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    unreadable = {"content-type": "text/plain; charset*=none''x"}
+    assert site.post("/tkprod", content=b"x", headers=unreadable).status_code == 415
+    assert site.post("/rest/topics/none", content=b"x", headers=unreadable).status_code == 415
     assert site.put("/tkprod?message=a").headers["allow"] == "POST"
     for _ in range(3):
         assert site.get("/tkcons").text == "Started consumer"

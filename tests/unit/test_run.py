@@ -1,6 +1,8 @@
 """run.py on machines that lack something: what it does, or the line that says what to install."""
 
+import fcntl
 import importlib.util
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -83,10 +85,20 @@ def test_an_environment_whose_python_is_gone_is_made_again(run, calls, tmp_path,
     (tmp_path / ".venv").mkdir()
     run.install("run")
     calls["called"].clear()
-    monkeypatch.setattr(run, "works", lambda pip: False)
+    monkeypatch.setattr(run, "has_python", lambda: False)
     run.install("run")
     assert len(_installs(calls)) == 1
     assert any("venv" in command for command in calls["called"])
+
+
+def test_an_environment_without_a_pip_of_its_own_is_kept(run, calls, tmp_path):
+    """As on a Debian without ensurepip, where the system's pip has installed into it."""
+    (tmp_path / ".venv").mkdir()
+    run.install("run")
+    calls["called"].clear()
+    calls["--version"] = 1
+    run.install("run")
+    assert _installs(calls) == []
 
 
 def test_an_installation_that_broke_off_is_done_again(run, calls, tmp_path):
@@ -105,3 +117,15 @@ def test_the_locks_name_no_registry():
         assert "://" not in text
         assert "--index" not in text
         assert text.count("--hash=sha256:") > 100
+
+
+def test_two_runs_in_one_checkout_install_one_after_the_other(run, monkeypatch):
+    brought = threading.Event()
+    monkeypatch.setattr(run, "bring", lambda lock: brought.set())
+    second = threading.Thread(target=run.install, args=("run",))
+    with PATH.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the first run
+        second.start()
+        assert not brought.wait(0.3)
+    assert brought.wait(10)
+    second.join()

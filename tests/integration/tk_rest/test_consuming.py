@@ -400,7 +400,8 @@ def test_records_that_wait_are_bounded(local, consumer, topic, group):
         made.subscribe(topic)
         assert len(made.values(1, "?max_bytes=1")) == 1
         instance = next(iter(instances.current._all.values()))
-        for _ in range(60):  # as the keeper does while the client is idle
+        for _ in range(100):  # as the keeper does while the client is idle
             instance.tend()
+            time.sleep(0.02)
         assert sum(len(message.value()) for message in instance._waiting) < 4_000_000
         assert len(made.values(59)) == 59

@@ -21,6 +21,7 @@ from tklocal.waiting import Ending
 
 HOST = "127.0.0.1"
 READY_SECONDS = 120
+DEATHS = 4  # of one part before everything has answered: it will not come up
 
 
 class Command(BaseCommand):
@@ -78,6 +79,8 @@ class Command(BaseCommand):
         deadline = time.monotonic() + READY_SECONDS
         while not ending.wait(0.1) and not _ready(port):
             supervisor.look()
+            if dying := [part.name for part in supervisor.parts if part.failures >= DEATHS]:
+                raise StartFailed(f"{dying[0]} ends each time that it is started; its last words are above.")
             if time.monotonic() > deadline:
                 raise StartFailed(f"Not everything answered within {READY_SECONDS} s; the last words are above.")
         if not ending.asked:
@@ -92,7 +95,9 @@ class Command(BaseCommand):
             return
         os.environ["KAFKA_BROKER_URL"] = f"localhost:{port}"
         data = paths.folder(None, "kafka")
-        own = Cluster(data).cluster_id
+        cluster = Cluster(data)
+        cluster.check_room()
+        own = cluster.cluster_id
         running = cluster_id_at(f"localhost:{port}") if _listens(port) else None
         if running == own:
             supervisor.say(f"using the Kafka that runs on {data} already")
