@@ -13,7 +13,7 @@ from tk import producer
 from tk.conf import settings
 from tk.errors import InvalidHeader, InvalidKey, OutcomeUnknown, TkError
 from tk.record import Headers, Receipt, Record
-from tk.serializers import to_bytes
+from tk.serializers import Serializer, serialize
 
 HeadersLike = Mapping[str, str | bytes | None] | Iterable[tuple[str, str | bytes | None]]
 
@@ -26,13 +26,14 @@ def record(
     headers: HeadersLike | None = None,
     partition: int | None = None,
     timestamp: int | None = None,
+    serializer: Serializer | None = None,
 ) -> Record:
     """A Record of Python values; timestamp in ms. Raises InvalidRecord where a part cannot be written as bytes."""
     try:
         encoded_key = key.encode() if isinstance(key, str) else key
     except UnicodeEncodeError as error:
         raise InvalidKey("The key cannot be written as UTF-8.") from error
-    return Record(topic, to_bytes(value), encoded_key, _headers(headers), partition, timestamp)
+    return Record(topic, serialize(value, topic, serializer), encoded_key, _headers(headers), partition, timestamp)
 
 
 def produce(
@@ -43,14 +44,19 @@ def produce(
     headers: HeadersLike | None = None,
     partition: int | None = None,
     timestamp: int | None = None,
+    serializer: Serializer | None = None,
 ) -> Receipt:
-    """Send one message and return when the brokers have it (acks=all); `value` as tk.serializers writes it.
+    """Send one message and return when the brokers have it (acks=all); `value` as `serializer` (of value and topic)
+    or TK["SERIALIZERS"] writes it, else tk.serializers.
 
     Raises InvalidRecord where it breaks a rule; NotSent (QueueFull) where it was certainly not sent; OutcomeUnknown
     where it may or may not be there; BrokerRefused.
     """
     _warn_in_transaction()
-    return producer.send(record(topic, value, key=key, headers=headers, partition=partition, timestamp=timestamp))
+    made = record(
+        topic, value, key=key, headers=headers, partition=partition, timestamp=timestamp, serializer=serializer
+    )
+    return producer.send(made)
 
 
 async def aproduce(
@@ -61,6 +67,7 @@ async def aproduce(
     headers: HeadersLike | None = None,
     partition: int | None = None,
     timestamp: int | None = None,
+    serializer: Serializer | None = None,
 ) -> Receipt:
     """`produce` for asynchronous code; raises what it raises."""
     loop = asyncio.get_running_loop()
@@ -73,7 +80,9 @@ async def aproduce(
     def done(outcome: Receipt | TkError) -> None:
         loop.call_soon_threadsafe(resolve, outcome)
 
-    made = record(topic, value, key=key, headers=headers, partition=partition, timestamp=timestamp)
+    made = record(
+        topic, value, key=key, headers=headers, partition=partition, timestamp=timestamp, serializer=serializer
+    )
     # The first look at a topic asks the cluster, which may take a moment: not on the loop's thread.
     await asyncio.to_thread(producer.submit, made, done)
     try:

@@ -39,6 +39,11 @@ DEFAULTS: dict[str, Any] = {
     "IDEMPOTENCY_SECONDS": 86_400,
     # Whether spans are made for OpenTelemetry and records carry W3C's traceparent; needs the extra `otel`.
     "TRACING": False,
+    # How values of topics are written, by patterns of fnmatch, the first that fits: {"orders.*": "shop.schemas.order"}, a
+    # function of value and topic or its dotted path. Other topics: tk.serializers. Bytes are sent as they are.
+    "SERIALIZERS": {},
+    # The schema registry of tk.schemas: a URL, or the options of confluent_kafka's SchemaRegistryClient.
+    "SCHEMA_REGISTRY": None,
     # The outbox. Whether messages of one key arrive in the order of commits on PostgreSQL, for which publish() takes an
     # advisory lock of the key until the transaction ends; off: in the order of inserts.
     "OUTBOX_COMMIT_ORDER": True,

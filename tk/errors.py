@@ -187,6 +187,12 @@ class QueueFull(NotSent):
     retry_after = 1
 
 
+class RegistryUnavailable(NotSent):
+    """The schema registry does not answer, and the message was not sent: try again."""
+
+    code = "registry_unavailable"
+
+
 class OutcomeUnknown(TkError):
     """The broker did not acknowledge in time: the message may or may not be there; sending it again may double it."""
 

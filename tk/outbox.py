@@ -13,6 +13,7 @@ from tk.api import HeadersLike, record
 from tk.conf import settings
 from tk.models import OutboxEvent
 from tk.record import Record, check, dump_headers
+from tk.serializers import Serializer
 
 SHARDS = 64  # of the keys; relays lease them. Fixed: another number would give a waiting key to two relays
 CHANNEL = "tk_outbox"  # PostgreSQL's NOTIFY channel
@@ -28,6 +29,7 @@ def publish(
     headers: HeadersLike | None = None,
     partition: int | None = None,
     timestamp: int | None = None,
+    serializer: Serializer | None = None,
     using: str | None = None,
 ) -> uuid.UUID:
     """Send a message if and only if the open transaction commits; gives the event id, which goes in a header.
@@ -36,7 +38,9 @@ def publish(
     is committed at once. Messages of one key arrive in the order of their commits. Raises InvalidRecord as `produce`
     does; whether the topic exists shows when the message is sent.
     """
-    made = record(topic, value, key=key, headers=headers, partition=partition, timestamp=timestamp)
+    made = record(
+        topic, value, key=key, headers=headers, partition=partition, timestamp=timestamp, serializer=serializer
+    )
     return publish_many([tracing.carry(made)], using=using)[0]
 
 

@@ -24,7 +24,7 @@ from tk import errors, outbox, producer, topics
 from tk.errors import TkError
 from tk.models import OutboxEvent
 from tk.record import Headers, load_headers
-from tk.serializers import to_bytes
+from tk.serializers import serialize
 
 # What librdkafka would have said, so that the errors' way through tk is the real one.
 _CODES: dict[type[TkError], int] = {
@@ -192,7 +192,7 @@ def _like(message: Message, value: Any, key: Any, headers: Any) -> bool:
             return False
     if value is ANY:
         return True
-    data = to_bytes(value)
+    data = serialize(value, message.topic)
     if data == message.value:
         return True
     if data is None or message.value is None or isinstance(value, str | bytes):

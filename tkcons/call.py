@@ -39,7 +39,7 @@ class Call:
         """Decode the messages and call; give how many have been handled, at least one.
 
         until: monotonic; messages that are taken singly are called until then, a batch is one call.
-        Raises Failure, and SinkUnavailable where the database is what failed.
+        Raises Failure, and SinkUnavailable where the database, or what a decoder needs, is what failed.
         """
         try:
             return self._run(self._decode(messages), until)
@@ -62,6 +62,8 @@ class Call:
             for message in messages:
                 try:
                     received.append(Received(message, self._handler.decode(message)))
+                except SinkUnavailable:
+                    raise
                 except Exception as error:
                     raise Failure(error, int(message.offset()), final=True) from error
             return received
