@@ -27,7 +27,7 @@ def measure(bench: Bench) -> None:
         )
     bench.note(
         "A handler's position moves in a transaction of its database (SQLite here, each commit an fsync) for each batch, "
-        "or each 1,000 single calls. *Collector tuned*: Python's garbage collector as `manage.py consume` sets it."
+        "or each 5,000 single calls. *Collector tuned*: Python's garbage collector as `manage.py consume` sets it."
     )
 
 
