@@ -44,9 +44,10 @@ format: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
-# Known vulnerabilities in what the lock names; asks a service on the network, so it is no test.
+# Known vulnerabilities in what the lock names; asks a service on the network, so it is no test. --strict: a package that
+# could not be looked up is a failure, too.
 audit: .venv/installed-dev
-	$(BIN)/pip-audit --requirement requirements/dev.txt --require-hashes --disable-pip
+	$(BIN)/pip-audit --requirement requirements/dev.txt --require-hashes --disable-pip --strict
 
 screenshots: .venv/installed-dev
 	PYTHONPATH=. $(BIN)/python docs/screenshots.py
