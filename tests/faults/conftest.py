@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
 
 
+def tell(said: list[str]) -> None:
+    """Into the summary, and at once into the file FAULTS_REPORT: a long run is long."""
+    lines.extend(said)
+    if path := os.environ.get("FAULTS_REPORT"):
+        with Path(path).open("a") as file:
+            file.writelines(f"{line}\n" for line in said)
+
+
 @pytest.fixture(scope="package")  # they are not for the tests that come after
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     with Servers(tmp_path_factory.mktemp("faults")) as started:
@@ -47,10 +56,10 @@ def stand(request: pytest.FixtureRequest, servers: Servers, tmp_path) -> Iterato
         made.close()
         servers.heal()
     how = f"without {removed}" if removed else "kept"
-    lines.append(f"{request.node.originalname} ({how}, seed {seed})")
-    lines.extend(f"  {report}" for report in made.reports)
-    lines.extend(f"  {text}" for text in made.said)
-    lines.extend(f"  {promise}: {what}" for promise, what in made.broken.items())
+    said = [f"{request.node.originalname} ({how}, seed {seed})"]
+    said += [f"  {each}" for each in (*made.reports, *made.said)]
+    said += [f"  {promise}: {what}" for promise, what in made.broken.items()]
+    tell(said)
     found = sorted({*made.broken, *(fault for report in made.reports for fault in report.faults())})
     told = "\n".join([*map(str, made.reports), *map(str, made.broken.items())])
     if not made.reports:  # the scenario itself has failed
