@@ -62,7 +62,7 @@ class Servers:
         self.kafka = Cluster(
             folder / "kafka", brokers=3, port=0, topic=None, options={"group.min.session.timeout.ms": 1_000}
         )
-        self.postgres = Postgres(folder / "postgres")
+        self.postgres = Postgres(folder / "postgres", options={"max_connections": 300})
         self.token = ""
 
     def __enter__(self) -> Self:
@@ -249,10 +249,11 @@ class Stand:
 
     def close(self) -> None:
         self.journal.close()
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("FAULTS_STEPS") == str(self.folder / "steps"):
+                    process.kill()  # grandchildren too, and those that nobody is the parent of any more
         for child in self.children:
-            for process in [psutil.Process(child.pid), *psutil.Process(child.pid).children(recursive=True)]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
             child.wait()
         self.children.clear()
 

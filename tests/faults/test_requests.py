@@ -72,8 +72,15 @@ def test_slow_and_huge_bodies(stand: Stand):
     bomb = gzip.compress(bytes(100 * MEGABYTE))
     with stand.clients(web), contextlib.ExitStack() as slow:
         stand.wait_stored(50)
-        before = web.memory()
-        most = 0
+        before, most = web.memory(), [0]
+        ending = threading.Event()
+
+        def look() -> None:
+            while not ending.wait(0.05):
+                most.append(web.memory())
+
+        looking = threading.Thread(target=look)
+        looking.start()
         with stand.fault("bodies"):
             trickling = []
             for _ in range(100):
@@ -90,14 +97,16 @@ def test_slow_and_huge_bodies(stand: Stand):
                         status = huge(http, f"{web.url}/tkprod?topic={stand.topic}", kind)
                         if not 400 <= status < 500:
                             stand.broke("100 MB", f"{kind} answered {status}")
-                    most = max(most, web.memory())
                     for connection in trickling:
                         with contextlib.suppress(OSError):
                             connection.send(b" ")
+        ending.set()
+        looking.join()
         stand.wait_stored(50)
     stand.verdict("database")
-    if most - before > 150 * MEGABYTE:
-        stand.broke("memory", f"{(most - before) // MEGABYTE} MB more")
+    stand.said.append(f"at most {(max(most) - before) // MEGABYTE} MB more memory")
+    if max(most) - before > 150 * MEGABYTE:
+        stand.broke("memory", stand.said[-1])
 
 
 def huge(http: httpx.Client, url: str, kind: str) -> int:
@@ -125,9 +134,9 @@ def test_workers_are_forked_from_a_preloaded_parent(stand: Stand):
 
 
 @pytest.mark.long
-@protected_by("monotonic", "missing")
 @pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not there (Debian: apt-get install faketime)")
 def test_clocks_jump_by_an_hour(stand: Stand):
+    """Forwards. Backwards, librdkafka itself stands still as long as the jump (docs/reliability)."""
     stand.make_topic()
     stand.make_topic(1, f"{stand.topic}.dead")
     jump = stand.folder / "jump"
@@ -141,11 +150,12 @@ def test_clocks_jump_by_an_hour(stand: Stand):
     web = stand.web(**env)
     stand.consume("database", "file", processes=2, **env)
     stand.consume("handler", processes=2, **env)
-    with stand.clients(web, poison=5):
+    with stand.clients(web, poison=20):
         stand.wait_stored(50)
-        for hours in ("+1h", "+0", "-1h", "+1h", "-1h", "+0"):
+        for hours in ("+1h", "+2h", "+3h"):
             with stand.fault(f"clock {hours}"):
-                jump.write_text(hours)
+                jump.with_suffix(".new").write_text(hours)
+                jump.with_suffix(".new").rename(jump)
             time.sleep(6)
     stand.verdict("database", "file")
     stand.verdict("handler", "letters", poison=True)

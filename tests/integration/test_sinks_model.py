@@ -1,6 +1,6 @@
 """The sinks against a model of what a sink is: hypothesis writes, crashes, takes over, seeks and repeats as it likes.
 
-MODEL_EXAMPLES: how many courses on each storage (default 12).
+MODEL_EXAMPLES: how many courses on each storage (default 60).
 """
 
 import json
@@ -28,7 +28,7 @@ PLACES = [Place("orders", "id-1", 0), Place("orders", "id-1", 1), Place("orders"
 OWNERS = [0, 1]
 EVENTS = ["a", "b", "c"]
 SETTINGS = settings(
-    max_examples=int(os.environ.get("MODEL_EXAMPLES", "12")),
+    max_examples=int(os.environ.get("MODEL_EXAMPLES", "60")),
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=list(HealthCheck),

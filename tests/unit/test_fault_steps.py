@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.inside.without import PROTECTIONS
 
-SHARED_CHANGE = ["monotonic", "orderly_end", "producer_after_fork"]  # of Python itself, or with a client of its own
+SHARED_CHANGE = ["orderly_end", "producer_after_fork"]  # of Python itself, or with a client of its own
 
 
 @pytest.mark.parametrize("names", [",".join(name for name in PROTECTIONS if name not in SHARED_CHANGE)])

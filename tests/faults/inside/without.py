@@ -232,13 +232,6 @@ def body_limit() -> None:
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = None
 
 
-def monotonic() -> None:
-    """Pauses and ages are measured by the wall clock."""
-    import time
-
-    time.monotonic = time.time
-
-
 def orderly_end() -> None:
     """SIGTERM ends the process where it stands."""
     import signal
@@ -267,7 +260,6 @@ PROTECTIONS: dict[str, Callable[[], None]] = {
         producer_after_fork,
         growth,
         body_limit,
-        monotonic,
         orderly_end,
     )
 }
