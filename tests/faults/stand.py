@@ -153,6 +153,7 @@ class Stand:
         self.said: list[str] = []  # for the summary
         self.partitions = 0
         self._logs = 0
+        self._log_of: dict[int, Path] = {}
         servers.sql(f"CREATE DATABASE {self.name} TEMPLATE template")
 
     # Topics.
@@ -219,7 +220,12 @@ class Stand:
         log = self.folder / f"{self._logs:02}-{Path(command[-1]).name[:20]}.log"
         child = Child(command, log, env=self.environment(**env))
         self.children.append(child)
+        self._log_of[child.pid] = log
         return child
+
+    def wait_started(self, child: Child) -> None:
+        """Until the command has said what it does: from then on it obeys signals."""
+        eventually(lambda: b"Ctrl-C ends it" in self._log_of[child.pid].read_bytes() or not child.alive)
 
     def manage(self, *arguments: str, **env: str) -> Child:
         return self.start([sys.executable, str(ROOT / "manage.py"), *arguments], **env)

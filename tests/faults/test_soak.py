@@ -106,11 +106,13 @@ class Everything:
 
     def a_member_joins_and_leaves(self) -> None:
         more = self.stand.consume()
-        time.sleep(self.stand.draw.uniform(0, 8))
+        self.stand.wait_started(more)
+        time.sleep(self.stand.draw.uniform(0, 4))
         self._end(more)
 
     def a_consumer_is_deployed(self) -> None:
         number = self.stand.draw.randrange(2)
+        self.stand.wait_started(self.consumers[number])
         self._end(self.consumers[number])
         self.consumers[number] = self.stand.consume(processes=2 - number)
 

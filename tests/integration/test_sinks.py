@@ -473,6 +473,22 @@ class TestAFileAPartition(SinkContract):
         assert len((self.folder / "orders-0.jsonl").read_text().splitlines()) == 2
         assert len((self.folder / "orders-1.jsonl").read_text().splitlines()) == 1
 
+    def test_what_was_never_recorded_is_cut_off_a_new_file_too(self, sink):
+        claim = self.begun(sink, PLACE)[PLACE]
+        append = sink._append
+
+        def die(*arguments: object) -> None:
+            append(*arguments)
+            raise KeyboardInterrupt
+
+        sink._append = die
+        with pytest.raises(KeyboardInterrupt):
+            sink.write([batch(PLACE, claim, 0)])
+        sink.close()
+        assert self.stored() == [(0, 0)]
+        sink.open()
+        assert self.stored() == []
+
     def test_two_processes_write_side_by_side(self, sink):
         claims = self.begun(sink, PLACE, OTHER)
         second = self.make()

@@ -65,6 +65,7 @@ class Machine(RuleBasedStateMachine):
         self.owners[0].begin(dict.fromkeys(PLACES, start))
         self.owners[1].begin(dict.fromkeys(PLACES, start + 1))  # they are there already
         self.models = {place: Model(position=start) for place in PLACES}
+        self.claim(0, set(PLACES))
 
     def prepare(self) -> None:
         """An empty storage."""
@@ -134,8 +135,7 @@ class Machine(RuleBasedStateMachine):
         with self.crashing(sink, where), pytest.raises((Crash, StaleOwner)):
             sink.write([batch])
         self.vanish(sink)
-        self.owners[owner] = self.opened()
-        self.claims[owner] = {}
+        self.come_back(owner)
 
     def crashing(self, sink: Sink, where: str) -> Any:
         raise NotImplementedError
@@ -146,8 +146,13 @@ class Machine(RuleBasedStateMachine):
     @rule(owner=st.sampled_from(OWNERS))
     def end_and_come_back(self, owner: int) -> None:
         self.owners[owner].close()
+        self.come_back(owner)
+
+    def come_back(self, owner: int) -> None:
         self.owners[owner] = self.opened()
         self.claims[owner] = {}
+        self.what_is_stored_is_what_the_model_has()  # before the first write too
+        self.claim(owner, set(PLACES))
 
     @rule(owner=st.sampled_from(OWNERS), place=st.sampled_from(PLACES), offset=st.integers(0, 30))
     def seek(self, owner: int, place: Place, offset: int) -> None:
@@ -162,8 +167,8 @@ class Machine(RuleBasedStateMachine):
         model.position = offset
         model.stored = [number for number in model.stored if number < offset]
         model.events = {event: number for event, number in model.events.items() if number < offset}
-        self.claims[owner].pop(place)
-        model.generation = self.owners[owner].claim([place])[place].generation
+        self.claims[owner] |= self.owners[owner].claim([place])
+        model.generation = self.claims[owner][place].generation
 
     def events(self, place: Place) -> set[str | None]:
         """Seen in any partition of this topic."""

@@ -112,6 +112,8 @@ class FileSink(Sink):
             for batch in found.batches:
                 if batch.messages:
                     parts.setdefault(self._name(batch.place), []).append(self.text(batch.messages))
+            for name in parts.keys() - self._files.keys():
+                self.ledger.file(name)  # committed before the file is made: after a crash, opening cuts it off
             full = False
             try:
                 with self.ledger.transaction():
