@@ -238,7 +238,8 @@ def test_the_form_produces_as_often_as_asked(page: Page, sink, produce):
     page.get_by_label("How often").fill("3")
     click(page, "Send")
     expect(page.get_by_role("status")).to_contain_text("3 messages are in Kafka")
-    assert page.locator("tbody td.number:last-child").all_inner_texts() == ["0", "1", "2"]
+    assert page.locator("tbody td:nth-child(3)").all_inner_texts() == ["0", "1", "2"]
+    expect(page.get_by_role("link", name="Follow").first).to_have_attribute("href", f"/tkcons/read/{sink}/0/0")
     page.get_by_role("link", name="2", exact=True).click()
     expect(page.locator("pre")).to_contain_text('"a": 1')
     expect(page.locator("dl")).to_contain_text("shop")

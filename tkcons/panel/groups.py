@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.translation import gettext, pgettext_lazy
+from django.utils.translation import gettext, pgettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from tk import access, clusters, trail
@@ -166,7 +166,7 @@ def _ask_to_move(
     return ask(
         request,
         title=gettext("Move %(group)s to %(place)s?") % {"group": name, "place": form.told()},
-        facts=[(gettext("Group"), name), (gettext("Topic"), only), (gettext("To"), form.told())],
+        facts=[(gettext("Group"), name), (gettext("Topic"), only), (pgettext("where a group is moved", "To"), form.told())],
         texts=[
             gettext(
                 "Going back, the database sink takes out what it has stored from there on and stores it again, and a "
