@@ -394,6 +394,17 @@ def test_the_page_says_who_did_what(page: Page, settings, sink_without_broker, a
     expect(page.locator(".entries li")).to_have_text(re.compile("admin: wanted paused"))
 
 
+def test_a_tab_that_nobody_sees_asks_for_nothing(page: Page, sink_without_broker):
+    asked: list[str] = []
+    page.goto("/tkcons/status")
+    with page.expect_request("**/tkcons/status"):
+        pass  # it refreshes itself
+    page.evaluate("Object.defineProperty(document, 'hidden', {get: () => true})")
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(4_500)  # two times that it would have
+    assert asked == []
+
+
 @pytest.fixture
 def sink_without_broker(settings) -> Iterator[None]:
     settings.KAFKA_BROKER_URL = "localhost:1"

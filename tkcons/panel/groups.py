@@ -166,7 +166,11 @@ def _ask_to_move(
     return ask(
         request,
         title=gettext("Move %(group)s to %(place)s?") % {"group": name, "place": form.told()},
-        facts=[(gettext("Group"), name), (gettext("Topic"), only), (pgettext("where a group is moved", "To"), form.told())],
+        facts=[
+            (gettext("Group"), name),
+            (gettext("Topic"), only),
+            (pgettext("where a group is moved", "To"), form.told()),
+        ],
         texts=[
             gettext(
                 "Going back, the database sink takes out what it has stored from there on and stores it again, and a "
