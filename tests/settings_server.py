@@ -1,12 +1,13 @@
 """Settings of the web servers that tests start: both sinks, a topic from the environment."""
 
+import json
 import os
 
 from tutorialkafka.settings import *  # noqa: F403
 from tutorialkafka.settings import DATA
 
 TOPIC = os.environ.get("CONSUME_TOPIC", "none")
-TK = {"TOPIC": TOPIC}
+TK = {"TOPIC": TOPIC, **json.loads(os.environ.get("TK_SETTINGS", "{}"))}
 TKCONS = {
     "SINKS": {
         "database": {"class": "tkcons.sinks.DatabaseSink", "topics": [TOPIC]},

@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tk.api import aproduce, produce
+    from tk.api import aproduce, produce, produce_many
     from tk.outbox import publish, publish_many
     from tk.record import Receipt, Record
 
-__all__ = ["Receipt", "Record", "aproduce", "produce", "publish", "publish_many"]
+__all__ = ["Receipt", "Record", "aproduce", "produce", "produce_many", "publish", "publish_many"]
 
 
 def __getattr__(name: str) -> Any:
     # Late: the app registry imports this package before Django is ready.
-    if name in {"produce", "aproduce"}:
+    if name in {"produce", "produce_many", "aproduce"}:
         from tk import api
 
         return getattr(api, name)

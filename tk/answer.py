@@ -19,7 +19,7 @@ JSON = "application/json"
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """An HTTP answer. headers: beside the content's type."""
+    """An HTTP answer. headers: beside the content's type and COMMON."""
 
     status: int
     content_type: str
@@ -27,6 +27,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     headers: tuple[tuple[str, str], ...] = ()
 
 
+# The answers are the contract's and never translated, whatever the project's LocaleMiddleware chose.
+COMMON = (("Content-Language", "en"), ("Vary", "Accept, Cookie"))
 _PRODUCED = Answer(200, TEXT, b"Produced message.")
 
 

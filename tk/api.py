@@ -1,18 +1,18 @@
-"""What Django code calls: produce(), aproduce()."""
+"""What Django code calls: produce(), produce_many(), aproduce()."""
 
-import asyncio
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from django.conf import settings as django_settings
 from django.db import connections
 
-from tk import producer
-from tk.conf import settings
-from tk.errors import InvalidHeader, InvalidKey, OutcomeUnknown, TkError
-from tk.record import Headers, Receipt, Record
+from tk import aproducer, pipeline, producer
+from tk.errors import InvalidHeader, InvalidKey, TkError
+from tk.pipeline import WINDOW
+from tk.record import Headers, Receipt, Record, check
 from tk.serializers import Serializer, serialize
 
 HeadersLike = Mapping[str, str | bytes | None] | Iterable[tuple[str, str | bytes | None]]
@@ -70,28 +70,34 @@ async def aproduce(
     serializer: Serializer | None = None,
 ) -> Receipt:
     """`produce` for asynchronous code; raises what it raises."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Receipt | TkError] = loop.create_future()
-
-    def resolve(outcome: Receipt | TkError) -> None:
-        if not future.done():
-            future.set_result(outcome)
-
-    def done(outcome: Receipt | TkError) -> None:
-        loop.call_soon_threadsafe(resolve, outcome)
-
-    made = record(
-        topic, value, key=key, headers=headers, partition=partition, timestamp=timestamp, serializer=serializer
+    return await aproducer.send(
+        record(topic, value, key=key, headers=headers, partition=partition, timestamp=timestamp, serializer=serializer)
     )
-    # The first look at a topic asks the cluster, which may take a moment: not on the loop's thread.
-    await asyncio.to_thread(producer.submit, made, done)
+
+
+def produce_many(records: Iterable[Record]) -> list[Receipt | TkError]:
+    """Send many records, in their order and pipelined; give a receipt or an error for each, in order.
+
+    Raises nothing for a record that fails: look at what is given. A full queue is waited for. Records are made with
+    `Record(...)`, or with tk.api.record() of Python values. Order holds for each partition, but a record that fails does not
+    hold back those after it.
+    """
+    _warn_in_transaction()
+    return [outcome for flight in pipeline.sending(_checked(records)) for outcome in flight.outcomes]
+
+
+def _checked(records: Iterable[Record]) -> Iterator[list[pipeline.Item]]:
+    waiting = iter(records)
+    while window := list(islice(waiting, WINDOW)):
+        yield [_error(record) or record for record in window]
+
+
+def _error(record: Record) -> TkError | None:
     try:
-        outcome = await asyncio.wait_for(future, settings.REQUEST_TIMEOUT)
-    except TimeoutError:
-        raise OutcomeUnknown from None
-    if isinstance(outcome, TkError):
-        raise outcome
-    return outcome
+        check(record)
+    except TkError as error:
+        return error
+    return None
 
 
 def _headers(headers: HeadersLike | None) -> Headers:

@@ -1,12 +1,15 @@
 """System checks of TK and of the settings that every app shares."""
 
 from collections.abc import Sequence
+from importlib.abc import SourceLoader
+from importlib.util import find_spec
 
 from django.apps.config import AppConfig
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
 
 from tk import tracing
+from tk.bypass import passed_by
 from tk.conf import settings
 from tk.errors import InvalidTopic
 from tk.idempotency import GRACE_SECONDS
@@ -44,6 +47,33 @@ def check_broker(app_configs: Apps, **kwargs: object) -> list[CheckMessage]:
         for name in sorted(kept & set(getattr(django_settings, "KAFKA_CLIENT", {})))
     ]
     return found
+
+
+@register("tk")
+def check_middleware(app_configs: Apps, **kwargs: object) -> list[CheckMessage]:
+    """tk.W002: the fast lane is in use and passes by middleware that it cannot stand in for."""
+    passed = passed_by()
+    if not passed or not _has_lane():
+        return []
+    return [
+        Warning(
+            f"The fast lane passes by {', '.join(passed)}: what that does to requests is not done to those of /tkprod.",
+            hint="Take tk.asgi.fast_lane() out of asgi.py, or silence tk.W002 where it does not matter.",
+            id="tk.W002",
+        )
+    ]
+
+
+def _has_lane() -> bool:
+    """Whether the project's ASGI module names the fast lane; its text is looked at, for importing it would start things."""
+    name = getattr(django_settings, "ASGI_APPLICATION", None)
+    try:
+        spec = find_spec(name.rpartition(".")[0]) if name else None
+    except (ImportError, ValueError):
+        return False
+    if spec is None or not isinstance(spec.loader, SourceLoader):
+        return False
+    return "fast_lane(" in (spec.loader.get_source(spec.name) or "")
 
 
 @register("tk")

@@ -21,7 +21,13 @@ DEFAULTS: dict[str, Any] = {
     # The URL name of the page that shows a message by topic, partition and offset, for the Link in JSON answers; a project
     # without such a page gives no link.
     "FOLLOW": "tkcons:message",
-    # Seconds from a request's arrival to its answer; librdkafka's delivery timeout is kept within it.
+    # One request with many records: bytes and records at most, and bytes of an atomic one, which is laid down on disk first.
+    "MAX_BATCH_BYTES": 1 << 30,
+    "MAX_BATCH_RECORDS": 10_000_000,
+    "MAX_ATOMIC_BYTES": 64 << 20,
+    # Atomic batches at a time in a process: each has a transactional producer.
+    "TRANSACTIONS": 4,
+    # Seconds from a request's arrival to its answer, and for its body to arrive; librdkafka's delivery timeout is within it.
     "REQUEST_TIMEOUT": 10.0,
     # Seconds after which an unacknowledged message is given up; less than REQUEST_TIMEOUT.
     "DELIVERY_TIMEOUT": 8.0,

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.db import DatabaseError
@@ -14,6 +14,7 @@ OUTBOX_SECONDS = 1.0  # how long a look at the outbox is believed
 
 _requests: Any = None
 _seconds: Any = None
+_records: Any = None
 try:
     from prometheus_client import REGISTRY, Counter, Gauge, Histogram
     from prometheus_client.core import GaugeMetricFamily
@@ -23,6 +24,7 @@ except ImportError:  # figures are an extra
 else:
     # The labels are codes of this app: a stranger's request makes no new one.
     _requests = Counter("tk_produce_requests", "Requests to /tkprod by outcome", ["code"])
+    _records = Counter("tk_produce_batch_records", "Records of batches to /tkprod by outcome", ["code"])
     _seconds = Histogram(
         "tk_produce_seconds",
         "Seconds from a request's arrival to the acknowledgement",
@@ -54,6 +56,15 @@ else:
     REGISTRY.register(_Outbox())
 
 _children: dict[str, Any] = {}
+
+
+def observe_records(count: int, codes: Mapping[str, int]) -> None:
+    """Count a batch's records; codes: how many failed, by error."""
+    if _records is None:
+        return
+    _records.labels("produced").inc(count - sum(codes.values()))
+    for code, failed in codes.items():
+        _records.labels(code).inc(failed)
 
 
 def observe(code: str, seconds: float) -> None:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from typing import cast
@@ -54,12 +54,12 @@ _REFUSED = {
 
 
 class Producer:
-    """A librdkafka producer and the thread that takes its acknowledgements."""
+    """A librdkafka producer and the thread that takes its acknowledgements. options: over the usual ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: Mapping[str, object] | None = None) -> None:
         self.failed = False  # a fatal error: this producer sends nothing any more
         limits = settings.MAX_VALUE_BYTES + settings.MAX_KEY_BYTES + settings.MAX_HEADERS_BYTES
-        self._client = Client(
+        self.client = Client(
             client_config(
                 {
                     "enable.idempotence": True,  # implies acks=all and keeps the order over retries
@@ -69,6 +69,7 @@ class Producer:
                     "queue.buffering.max.kbytes": settings.QUEUE_KIB,
                     "message.max.bytes": limits + ROOM,
                     "error_cb": self._on_error,
+                    **(options or {}),
                 }
             )
         )
@@ -89,10 +90,10 @@ class Producer:
 
     def _send(self, record: Record, done: Done) -> None:
         def delivered(error: KafkaError | None, message: Message) -> None:
-            done(_receipt(message) if error is None else _failure(error, record))
+            done(receipt(message) if error is None else failure(error, record.topic))
 
         try:
-            self._client.produce(
+            self.client.produce(
                 record.topic,
                 value=record.value,
                 key=record.key,
@@ -104,30 +105,38 @@ class Producer:
         except BufferError as error:
             raise QueueFull from error
         except KafkaException as error:
-            if error.args[0].fatal():
-                self.failed = True
-                raise NotSent from error
-            raise _failure(error.args[0], record) from error
+            raise self.refusal(error.args[0], record) from error
+
+    def refusal(self, error: KafkaError, record: Record) -> TkError:
+        """Why the client did not take a record; after a fatal error it takes none any more."""
+        if error.fatal():
+            self.failed = True
+            return NotSent()
+        return failure(error, record.topic)
 
     def close(self, seconds: float) -> int:
         """Wait for what is on its way, drop the rest; give the number of records dropped."""
-        left: int = self._client.flush(seconds)
+        left: int = self.client.flush(seconds)
         if left:
-            self._client.purge()
-            self._client.flush(1)
+            self.client.purge()
+            self.client.flush(1)
         self._ending.set()
         if threading.current_thread() is not self._poller:
             self._poller.join(POLL_SECONDS * 20)
         return left
 
+    def drop(self) -> None:
+        """Let it end on a thread of its own; what is not acknowledged is dropped."""
+        threading.Thread(target=self.close, args=(0,), name="tk-producer-end", daemon=True).start()
+
     def __len__(self) -> int:
         """Records not yet acknowledged."""
-        return len(self._client)
+        return len(self.client)
 
     def _poll(self) -> None:
         while not self._ending.is_set():
             try:
-                self._client.poll(POLL_SECONDS)
+                self.client.poll(POLL_SECONDS)
             except Exception:  # of a callback, as when its event loop has closed: the other records want their answers
                 logger.exception("an acknowledgement's callback failed", extra={"action": "produce"})
 
@@ -139,7 +148,8 @@ class Producer:
             logger.error("producer failed", extra={"action": "produce", "error": error.str()})
 
 
-def _receipt(message: Message) -> Receipt:
+def receipt(message: Message) -> Receipt:
+    """Of a message that the brokers have acknowledged."""
     kind, timestamp = message.timestamp()
     return Receipt(
         message.topic() or "",
@@ -149,7 +159,7 @@ def _receipt(message: Message) -> Receipt:
     )
 
 
-def _failure(error: KafkaError, record: Record) -> TkError:
+def failure(error: KafkaError, topic: str) -> TkError:
     """librdkafka's error as ours: what is known of the record's fate."""
     code = error.code()
     if code in _NOT_SENT:
@@ -162,7 +172,7 @@ def _failure(error: KafkaError, record: Record) -> TkError:
         )
     if code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}:
         topics.metadata.forget()
-        return UnknownTopic(f"The broker has no topic {record.topic!r}: create it first.")
+        return UnknownTopic(f"The broker has no topic {topic!r}: create it first.")
     if code in _REFUSED:
         return BrokerRefused(f"The broker refused the message: {error.str()}")
     # Timed out, purged, a broken connection, a lost sequence number: it may have been appended before. A purge is among
@@ -184,7 +194,7 @@ def current() -> Producer:
         made = _current
         if made is None or made.failed:
             if made is not None:
-                threading.Thread(target=made.close, args=(0,), name="tk-producer-end", daemon=True).start()
+                made.drop()
             _current = made = Producer()
     return made
 
@@ -214,9 +224,22 @@ def submit(record: Record, done: Done, event_id: uuid.UUID | None = None) -> Non
     """
     check(record)
     topic = topics.get(record.topic)
-    if record.partition is not None and record.partition >= topic.partitions:
-        raise InvalidPartition(f"Topic {topic.name!r} has the partitions 0 to {topic.partitions - 1}.")
-    current().send(record if event_id is None else with_event_id(record, event_id), done)
+    hand_over(record if event_id is None else with_event_id(record, event_id), topic, done)
+
+
+def hand_over(record: Record, topic: topics.Topic, done: Done) -> None:
+    """`submit` for a record that was checked, to a topic that is known. Touches no network."""
+    error = misplaced(record, topic)
+    if error is not None:
+        raise error
+    current().send(record, done)
+
+
+def misplaced(record: Record, topic: topics.Topic) -> InvalidPartition | None:
+    """The error of a record whose partition the topic has not."""
+    if record.partition is None or record.partition < topic.partitions:
+        return None
+    return InvalidPartition(f"Topic {topic.name!r} has the partitions 0 to {topic.partitions - 1}.")
 
 
 def send(record: Record, event_id: uuid.UUID | None = None) -> Receipt:
@@ -231,16 +254,16 @@ def send(record: Record, event_id: uuid.UUID | None = None) -> Receipt:
 def forward(record: Record) -> Receipt:
     """`send` for a record that came from Kafka: the broker's rules alone hold, not those for what clients send."""
 
-    def hand_over(record: Record, done: Done) -> None:
+    def pass_on(record: Record, done: Done) -> None:
         topics.get(record.topic)
         current().send(record, done)
 
-    return _wait(hand_over, record)
+    return _wait(pass_on, record)
 
 
-def _wait(hand_over: Callable[[Record, Done], None], record: Record) -> Receipt:
+def _wait(start: Callable[[Record, Done], None], record: Record) -> Receipt:
     future: Future[Receipt | TkError] = Future()
-    hand_over(record, future.set_result)
+    start(record, future.set_result)
     try:
         outcome = future.result(settings.REQUEST_TIMEOUT)
     except TimeoutError:  # DELIVERY_TIMEOUT is shorter: this takes a stalled poller

@@ -3,6 +3,8 @@
 import base64
 import re
 import uuid
+from collections.abc import Collection
+from functools import lru_cache
 
 import msgspec
 
@@ -63,7 +65,7 @@ def check(record: Record) -> None:
     if key is not None and len(key) > settings.MAX_KEY_BYTES:
         raise InvalidKey(f"The key has {len(key)} bytes; at most {settings.MAX_KEY_BYTES} are taken.")
     if record.headers:
-        _check_headers(record.headers)
+        check_headers(record.headers)
     if record.partition is not None and not 0 <= record.partition < 2**31:
         raise InvalidPartition
     # librdkafka reads 0 as "now"; Kafka has no time before 1970.
@@ -71,14 +73,11 @@ def check(record: Record) -> None:
         raise InvalidTimestamp
 
 
-def _check_headers(headers: Headers) -> None:
+def check_headers(headers: Headers) -> None:
+    """Raise InvalidHeader where a name is reserved or cannot be used, or where they are too large together."""
     size = 0
     for name, value in headers:
-        if not name or not name.isprintable():
-            raise InvalidHeader("A header's name is not empty and has no control characters.")
-        if name.lower() == EVENT_ID_HEADER:
-            raise InvalidHeader(f"The header {EVENT_ID_HEADER} is reserved.")
-        size += len(name.encode()) + len(value or b"")
+        size += _name_bytes(name) + len(value or b"")
     if size > settings.MAX_HEADERS_BYTES:
         raise InvalidHeader(f"The headers have {size} bytes; at most {settings.MAX_HEADERS_BYTES} are taken.")
 
@@ -86,6 +85,28 @@ def _check_headers(headers: Headers) -> None:
 def with_event_id(record: Record, event_id: uuid.UUID) -> Record:
     """The record as it goes to Kafka when it may go twice; checked before, for the header is reserved."""
     return msgspec.structs.replace(record, headers=((EVENT_ID_HEADER, str(event_id).encode()), *record.headers))
+
+
+_usable: set[str] = set()  # names of headers that were checked
+
+
+def check_names(names: Collection[str]) -> None:
+    """Raise InvalidHeader where a header's name is reserved or cannot be used."""
+    if not _usable.issuperset(names):
+        for name in names:
+            _name_bytes(name)
+        if len(_usable) < 1_000:  # strangers choose them
+            _usable.update(names)
+
+
+@lru_cache(maxsize=1_000)
+def _name_bytes(name: str) -> int:
+    """The length of a header's name that may be used."""
+    if not name or not name.isprintable():
+        raise InvalidHeader("A header's name is not empty and has no control characters.")
+    if name.lower() == EVENT_ID_HEADER:
+        raise InvalidHeader(f"The header {EVENT_ID_HEADER} is reserved.")
+    return len(name.encode())
 
 
 def text_or_base64(data: bytes | None) -> tuple[str | None, str | None]:

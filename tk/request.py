@@ -3,12 +3,14 @@
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from itertools import product
 from typing import Any
 
 import msgspec
+from django.conf import settings as django_settings
 from django.utils.http import parse_header_parameters
 
 from tk.api import record
@@ -30,12 +32,14 @@ from tk.record import Record
 
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
+NDJSON = "application/x-ndjson"
 RAW = {"text/plain": True, "application/octet-stream": False}  # whether it must be text
 FIELDS = {"message", "encoding", "topic", "key", "partition", "headers", "timestamp"}
 MAX_FIELDS = 50
 _ESCAPE = re.compile(rb"%([0-9a-fA-F]{2})")
 _BYTES = {bytes(digits): bytes([int(bytes(digits), 16)]) for digits in product(b"0123456789abcdefABCDEF", repeat=2)}
 ALLOWED_BESIDE = {"csrfmiddlewaretoken"}
+_LINES = re.compile(rb"(?:^|&)lines=")
 
 
 def body_limit() -> int:
@@ -44,29 +48,47 @@ def body_limit() -> int:
     return 6 * largest
 
 
+def accepted() -> int:
+    """Bytes of the largest body of a single message that is read, by our limits and the project's."""
+    limit = body_limit()
+    projects = django_settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    return limit if projects is None else min(limit, projects)
+
+
+def is_batch(content_type: str, query: bytes) -> bool:
+    """Whether a POST holds many records: NDJSON, or lines of text by `?lines=1`."""
+    return content_type.partition(";")[0].strip().lower() == NDJSON or bool(_LINES.search(query))
+
+
+def may_be_batch(content_type: str, body: bytes | None = None) -> bool:
+    """Whether the body is JSON and (where it is at hand) an array."""
+    if content_type.partition(";")[0].strip().lower() != JSON:
+        return False
+    return body is None or body.lstrip()[:1] == b"["
+
+
 def read(query: bytes, content_type: str, content_encoding: str, body: Callable[[], bytes]) -> Record:
     """The record that a request asks for. `body` is called when there is one to read; None as a method without one.
 
     Fields come from the query and from a form or a JSON object; a field given twice is refused. Raises BadRequest.
     """
-    fields = _pairs(query)
-    if content_encoding and content_encoding.strip().lower() not in {"", "identity"}:
-        raise UnsupportedMedia(f"The content encoding {content_encoding!r} is not taken: send the body as it is.")
+    fields = pairs(query)
+    refuse_encoding(content_encoding)
     kind = media_type(content_type)
     if kind in RAW:
         data = body()
         if not data:
             raise MissingMessage
         if RAW[kind]:
-            _text(data)
-        return _record(fields, data)
+            text(data)
+        return record_of(fields, data)
     if kind == JSON:
-        _add(fields, _object(body()))
+        _add(fields, json_object(body()), FIELDS)
     elif kind == FORM:
-        _add(fields, _pairs(body()))
+        _add(fields, pairs(body()), FIELDS)
     elif kind:
         raise UnsupportedMedia
-    return _record(fields, _message(fields))
+    return record_of(fields, message_of(fields))
 
 
 @lru_cache(maxsize=1_000)
@@ -81,7 +103,8 @@ def media_type(content_type: str) -> str:
     return str(kind)
 
 
-def _text(data: bytes) -> str:
+def text(data: bytes) -> str:
+    """Raises BadEncoding unless it is UTF-8 without NUL."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -91,8 +114,14 @@ def _text(data: bytes) -> str:
     return text
 
 
-def _pairs(data: bytes) -> dict[str, Any]:
-    """A query string or a form, strictly: UTF-8, each field once."""
+def refuse_encoding(content_encoding: str) -> None:
+    """Raise UnsupportedMedia for a body that is compressed."""
+    if content_encoding and content_encoding.strip().lower() not in {"", "identity"}:
+        raise UnsupportedMedia(f"The content encoding {content_encoding!r} is not taken: send the body as it is.")
+
+
+def pairs(data: bytes, known: AbstractSet[str] = FIELDS) -> dict[str, Any]:
+    """A query string or a form, strictly: UTF-8, each field once, of the known ones. Raises BadRequest."""
     if data.count(b"&") >= MAX_FIELDS:
         raise BadRequest("The request has too many fields.")
     fields: dict[str, Any] = {}
@@ -100,7 +129,7 @@ def _pairs(data: bytes) -> dict[str, Any]:
         name, _, value = map(_unescaped, pair.partition(b"="))
         if "\0" in value:
             raise BadEncoding(f"The field {name[:40]!r} has a NUL in it.")
-        _add(fields, {name: value})
+        _add(fields, {name: value}, known)
     return fields
 
 
@@ -117,13 +146,19 @@ def _byte(escape: re.Match[bytes]) -> bytes:
     return _BYTES[escape[1]]
 
 
-def _add(fields: dict[str, Any], more: dict[str, Any]) -> None:
+def _add(fields: dict[str, Any], more: dict[str, Any], known: AbstractSet[str]) -> None:
     for name, value in more.items():
         if name in fields:
             raise BadRequest(f"The field {name[:40]!r} is there twice.")
-        if name not in FIELDS and name not in ALLOWED_BESIDE:
-            raise BadRequest(f"There is no field {name[:40]!r}; known: {', '.join(sorted(FIELDS))}.")
         fields[name] = value
+    refuse_unknown(more, known | ALLOWED_BESIDE)
+
+
+def refuse_unknown(fields: Iterable[str], known: AbstractSet[str]) -> None:
+    """Raise BadRequest for a field that nobody knows."""
+    for name in fields:
+        if name not in known:
+            raise BadRequest(f"There is no field {name[:40]!r}; known: {', '.join(sorted(known - ALLOWED_BESIDE))}.")
 
 
 def _json(data: bytes | str) -> Any:
@@ -133,17 +168,18 @@ def _json(data: bytes | str) -> Any:
         raise BadRequest(f"The JSON cannot be read: {error}") from error
 
 
-def _object(data: bytes) -> dict[str, Any]:
+def json_object(data: bytes) -> dict[str, Any]:
+    """Raises MissingMessage, BadEncoding or BadRequest."""
     if not data:
         raise MissingMessage
-    _text(data)
+    text(data)
     value = _json(data)
     if not isinstance(value, dict):
         raise BadRequest('Send an object: {"message": "hello"}.')
     return value
 
 
-def _message(fields: dict[str, Any]) -> bytes | None:
+def message_of(fields: dict[str, Any]) -> bytes | None:
     """The value: text, or base64 where `encoding` says so, or JSON's null, or another JSON value as its JSON."""
     if "message" not in fields:
         raise MissingMessage
@@ -173,7 +209,8 @@ def _checked(text: str) -> bytes:
     return text.encode()
 
 
-def _record(fields: dict[str, Any], value: bytes | None) -> Record:
+def record_of(fields: dict[str, Any], value: bytes | None) -> Record:
+    """The record that the fields describe. Raises InvalidRecord where one cannot be what it should."""
     topic = fields.get("topic", settings.TOPIC)
     key = fields.get("key")
     if not isinstance(topic, str):
@@ -217,6 +254,6 @@ def _headers(value: Any) -> list[tuple[str, str | None]]:
     return [(name, text) for name, text in pairs]
 
 
-def too_large(length: int) -> TooLarge:
-    """The error for a body of `length` bytes."""
-    return TooLarge(f"The body has {length} bytes; at most {body_limit()} are read.")
+def too_large(limit: int | None = None) -> TooLarge:
+    """The error for a body of more than `limit` bytes."""
+    return TooLarge(f"The body is too large: at most {accepted() if limit is None else limit} bytes are read.")

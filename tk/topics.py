@@ -61,10 +61,12 @@ class Metadata:
             raise UnknownTopic(f"The broker has no topic {name!r}: create it first.")
         return entry[1]
 
-    def age(self, name: str) -> float:
-        """Seconds since the cluster told of the topic; infinite where it is not known. Asks nobody."""
+    def known(self, name: str) -> tuple[float, Topic | None]:
+        """The topic and the seconds since the cluster told of it; infinite where it is not known. Asks nobody."""
         entry = self._known.get(name)
-        return time.monotonic() - entry[0] if entry is not None and entry[1] is not None else math.inf
+        if entry is None or entry[1] is None:
+            return math.inf, None
+        return time.monotonic() - entry[0], entry[1]
 
     def _ask(self, name: str, since: float) -> tuple[float, Topic | None]:
         with self._lock:

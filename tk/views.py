@@ -1,39 +1,44 @@
-"""/tkprod: one message from an HTTP request to Kafka, answered after the brokers' acknowledgement."""
+"""/tkprod: from an HTTP request to Kafka, answered after the brokers' acknowledgement."""
 
 import logging
 import time
 
 from django.conf import settings as django_settings
-from django.core.exceptions import RequestDataTooBig
 from django.db import DatabaseError, InterfaceError
-from django.http import HttpRequest, HttpResponse, UnreadablePostError
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt
 
-from tk import access, answer, idempotency, metrics, producer
+from tk import access, answer, batch, idempotency, metrics, producer
 from tk import request as requests
 from tk.access import Caller
 from tk.answer import Answer
 from tk.atomic import non_atomic
+from tk.body import Body
 from tk.conf import settings
 from tk.errors import BadRequest, GetRefused, HttpError, NotSent, TkError
-from tk.record import Receipt, Record
+from tk.record import Receipt
+from tk.streams import stream
 
 logger = logging.getLogger(__name__)
 
 
 @csrf_exempt  # tk.access checks, by Origin, Sec-Fetch-Site and for sessions Django's token
 @non_atomic  # no transaction is held while the brokers answer
-def produce(request: HttpRequest) -> HttpResponse:
-    """GET ?message=hello (while GET_PRODUCES) or POST: `Produced message.`, or JSON where it is asked for."""
+def produce(request: HttpRequest) -> HttpResponseBase:
+    """GET ?message=hello (while GET_PRODUCES) or POST: `Produced message.`, or JSON where it is asked for.
+
+    Many records (NDJSON, a JSON array, `?lines=1`) get an answer each; see tk.batch.
+    """
     began = time.monotonic()
     as_json = answer.wants_json(request.headers.get("Accept", ""))
     try:
-        given, code = _produce(request, as_json=as_json)
+        response, code = _produce(request, as_json=as_json)
     except TkError as error:
         metrics.observe(error.code, time.monotonic() - began)
         return refusal(error, as_json=as_json)
     metrics.observe(code, time.monotonic() - began)
-    return _response(given)
+    return response
 
 
 def admit(request: HttpRequest) -> Caller:
@@ -50,10 +55,19 @@ def admit(request: HttpRequest) -> Caller:
     return caller
 
 
-def _produce(request: HttpRequest, *, as_json: bool) -> tuple[Answer, str]:
+def _produce(request: HttpRequest, *, as_json: bool) -> tuple[HttpResponseBase, str]:
     """The answer, and what the metrics count it as."""
     caller = admit(request)
-    record = _read(request)
+    query = request.META.get("QUERY_STRING", "").encode("utf-8", "surrogateescape")
+    kind, encoding, body = "", "", Body(request)
+    if request.method == "POST":
+        kind = request.META.get("CONTENT_TYPE", "")
+        encoding = request.META.get("HTTP_CONTENT_ENCODING", "")
+        if requests.is_batch(kind, query) or (requests.may_be_batch(kind) and requests.may_be_batch(kind, body.peek())):
+            plan = batch.plan(query, kind, encoding)
+            access.require(caller, "tk.produce", plan.topic)
+            return _batch(request, plan, body), "batch"
+    record = requests.read(query, kind, encoding, body.whole)
     access.require(caller, "tk.produce", record.topic)
 
     def produced(receipt: Receipt) -> Answer:
@@ -71,40 +85,18 @@ def _produce(request: HttpRequest, *, as_json: bool) -> tuple[Answer, str]:
 
     key = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
-        return produced(producer.send(record)), "produced"
+        return _response(produced(producer.send(record))), "produced"
     name = idempotency.Name(caller.identity or caller.name, request.method or "", request.path, key)
     given, repeated = idempotency.once(name, record, produced)
-    return given, "repeated" if repeated else "produced"
+    return _response(given), "repeated" if repeated else "produced"
 
 
-def _read(request: HttpRequest) -> Record:
-    query = request.META.get("QUERY_STRING", "").encode("latin-1", "replace")
-    if request.method == "GET":
-        return requests.read(query, "", "", bytes)
-    return requests.read(
-        query,
-        request.META.get("CONTENT_TYPE", ""),
-        request.META.get("HTTP_CONTENT_ENCODING", ""),
-        lambda: _body(request),
-    )
-
-
-def _body(request: HttpRequest) -> bytes:
-    try:
-        length = int(request.META.get("CONTENT_LENGTH") or 0)
-    except ValueError as error:
-        raise BadRequest("The Content-Length is not a number.") from error
-    if length > requests.body_limit():
-        raise requests.too_large(length)
-    try:
-        body = request.body
-    except RequestDataTooBig as error:  # the project's own limit
-        raise requests.too_large(length) from error
-    except UnreadablePostError as error:
-        raise BadRequest("The body did not arrive whole.") from error
-    if len(body) > requests.body_limit():
-        raise requests.too_large(len(body))
-    return body
+def _batch(request: HttpRequest, plan: batch.Plan, body: Body) -> HttpResponseBase:
+    if "HTTP_IDEMPOTENCY_KEY" in request.META:
+        raise BadRequest("A batch takes no Idempotency-Key: what its answer says was produced need not be sent again.")
+    if body.length > settings.MAX_BATCH_BYTES:
+        raise requests.too_large(settings.MAX_BATCH_BYTES)
+    return stream(request, batch.produce(plan, body.pieces()), answer.JSON if plan.summary else requests.NDJSON)
 
 
 def refusal(error: HttpError, *, as_json: bool) -> HttpResponse:
@@ -114,6 +106,6 @@ def refusal(error: HttpError, *, as_json: bool) -> HttpResponse:
 
 def _response(given: Answer) -> HttpResponse:
     response = HttpResponse(given.body, status=given.status, content_type=given.content_type)
-    for name, value in given.headers:
+    for name, value in (*answer.COMMON, *given.headers):
         response[name] = value
     return response

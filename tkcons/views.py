@@ -13,7 +13,6 @@ from tkcons.guard import asks_for, guarded, wants_page
 from tkcons.models import Group
 from tkcons.panel.groups import overview, steer
 from tkcons.sinks.file import TextFileSink
-from tkcons.streams import stream
 from tkcons.viewer.views import messages_page
 
 PIECE = 65_536  # bytes of the text file in a chunk

@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -34,31 +35,50 @@ SERVERS = {
 }
 
 
-@pytest.fixture(params=SERVERS)
-def site(request, broker, topic, tmp_path) -> Iterator[httpx.Client]:
+class Site(httpx.Client):
+    """A client of a running server. pid: the server's; env: its environment, for commands beside it."""
+
+    pid = 0
+    env: dict[str, str]
+
+
+@contextmanager
+def serving(
+    name: str, broker: str, topic: str, data: Path, *, options: Sequence[str] = (), **more: str
+) -> Iterator[Site]:
+    """The project on one of SERVERS, until the block's end; more: environment variables."""
     port = free_port()
+    data.mkdir(exist_ok=True)
     env = {
         **os.environ,
-        "DATA": str(tmp_path),
+        "DATA": str(data),
         "DJANGO_DEBUG": "1",
         "KAFKA_BROKER_URL": broker,
         "CONSUME_TOPIC": topic,
         "DJANGO_SETTINGS_MODULE": "tests.settings_server",
         "TUTORIALKAFKA_START": "start",
+        **more,
     }
     subprocess.run([PYTHON, "manage.py", "migrate", "-v0"], cwd=ROOT, env=env, check=True)
-    command = [part.replace("PORT", str(port)) for part in SERVERS[request.param]]
-    with (tmp_path / "log").open("w") as log:
+    command = [part.replace("PORT", str(port)) for part in [*SERVERS[name], *options]]
+    with (data / "log").open("w") as log:
         server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
+    with Site(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
+        client.pid, client.env = server.pid, env
         try:
             eventually(lambda: _answers(client), 30)
             yield client
             server.send_signal(signal.SIGTERM)
-            assert server.wait(30) in {0, -signal.SIGTERM}, (tmp_path / "log").read_text()
+            assert server.wait(30) in {0, -signal.SIGTERM}, (data / "log").read_text()
         finally:
             server.kill()
             server.wait()
+
+
+@pytest.fixture(params=SERVERS)
+def site(request, broker, topic, tmp_path) -> Iterator[Site]:
+    with serving(request.param, broker, topic, tmp_path) as client:
+        yield client
 
 
 def _answers(client: httpx.Client) -> bool:

@@ -14,7 +14,7 @@ from tkcons.guard import guarded, wants_page
 from tkcons.masking import mask
 from tkcons.models import Message
 from tkcons.reader import as_dict
-from tkcons.streams import stream
+from tk.streams import stream
 from tkcons.viewer import lookup, search, store
 from tkcons.viewer.export import EXPORT, FORMATS, TYPES, export
 from tkcons.viewer.follow import steps

@@ -1,0 +1,331 @@
+"""The fast lane and Django's own view give the same answers, byte for byte; and what the lane alone must withstand."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable
+
+import pytest
+from django.core.asgi import get_asgi_application
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from tk import access
+from tk.asgi import FastLane, fast_lane
+from tk.models import Token
+
+pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
+
+FORM = "application/x-www-form-urlencoded"
+Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
+
+
+def scope(method: str, target: str, headers: Iterable[tuple[str, str]] = (), **parts) -> dict:
+    path, _, query = target.partition("?")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in [("host", "localhost"), *headers]],
+        "client": ("127.0.0.1", 5000),
+        "server": ("localhost", 8000),
+        **parts,
+    }
+
+
+def events(*pieces: bytes) -> list[dict]:
+    last = len(pieces) - 1
+    return [
+        {"type": "http.request", "body": piece, "more_body": number < last}
+        for number, piece in enumerate(pieces or (b"",))
+    ]
+
+
+async def ask(application, scope: dict, body: list[dict]) -> Answer | None:
+    """The answer; None where there was none."""
+    waiting, sent = list(body), []
+
+    async def receive():
+        if waiting:
+            return waiting.pop(0)
+        await asyncio.sleep(3_600)
+        raise AssertionError
+
+    async def send(event):
+        sent.append(event)
+
+    await application(scope, receive, send)
+    if not sent:
+        return None
+    start, *rest = sent
+    assert not rest[-1].get("more_body")
+    headers = sorted((name.lower(), value) for name, value in start["headers"])
+    return start["status"], headers, b"".join(event.get("body", b"") for event in rest)
+
+
+def where(answer: Answer) -> Answer:
+    """Without what differs between two messages."""
+    status, headers, body = answer
+    if status == 200 and body.startswith(b"{"):
+        body = json.dumps({**json.loads(body), "offset": 0, "timestamp": 0}).encode()
+        headers = [pair for pair in headers if pair[0] != b"content-length"]
+    return status, headers, body
+
+
+class Both:
+    """The lane, and Django alone; `djangos` counts what the lane passed on."""
+
+    def __init__(self) -> None:
+        self.django = get_asgi_application()
+        self.djangos = 0
+        self.lane = fast_lane(self._counting)
+
+    async def _counting(self, scope, receive, send):
+        self.djangos += 1
+        await self.django(scope, receive, send)
+
+    def ask(self, scope: dict, *pieces: bytes) -> Answer:
+        """The answer of both, which is the same."""
+
+        async def go():
+            first = await ask(self.lane, dict(scope), events(*pieces))
+            second = await ask(self.django, dict(scope), events(*pieces))
+            assert first is not None
+            assert second is not None
+            assert where(first) == where(second)
+            return first
+
+        return asyncio.run(go())
+
+
+@pytest.fixture
+def both(settings, broker, topic) -> Both:
+    settings.DEBUG = True
+    settings.TK = {"TOPIC": topic}
+    return Both()
+
+
+def token(**fields) -> str:
+    text, digest = access.new_token()
+    Token.objects.create(name="t", digest=digest, **fields)
+    return text
+
+
+JSON_ASKED = ("accept", "application/json")
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "headers", "body", "status"),
+    [
+        ("GET", "/tkprod?message=hello", [], b"", 200),
+        ("GET", "/tkprod/?message=gr%C3%BC%C3%9Fe", [JSON_ASKED], b"", 200),
+        ("POST", "/tkprod", [("content-type", FORM)], b"message=a+b", 200),
+        ("POST", "/tkprod/", [("content-type", "text/plain")], "ü".encode(), 200),
+        ("POST", "/tkprod?key=k", [("content-type", "application/octet-stream"), JSON_ASKED], b"\0\xff", 200),
+        (
+            "POST",
+            "/tkprod",
+            [("content-type", "application/json")],
+            b'{"message": {"a": 1}, "headers": {"a": "b"}}',
+            200,
+        ),
+        ("POST", "/tkprod?message=a", [], b"", 200),
+        ("GET", "/tkprod", [], b"", 400),
+        ("GET", "/tkprod?message=%ff", [JSON_ASKED], b"", 400),
+        ("GET", "/tkprod?message=\u20ac", [], b"", 400),
+        ("GET", "/tkprod?message=a&topic=no-such", [], b"", 404),
+        ("GET", "/tkprod?message=a&topic=a/b", [JSON_ASKED], b"", 400),
+        ("GET", "/tkprod?message=a&partition=7", [], b"", 400),
+        ("POST", "/tkprod", [("content-type", "image/png")], b"x", 415),
+        ("POST", "/tkprod", [("content-type", "text/plain"), ("content-encoding", "gzip")], b"x", 415),
+        ("POST", "/tkprod", [("content-type", "text/plain"), ("content-length", "99999999")], b"x", 413),
+        ("POST", "/tkprod", [("content-type", "application/json")], b"{", 400),
+        ("POST", "/tkprod", [("content-type", "application/json; charset=utf-16")], b"{}", 415),
+        ("GET", "/tkprod?message=a", [("sec-fetch-site", "cross-site")], b"", 403),
+        ("GET", "/tkprod?message=a", [("origin", "null")], b"", 403),
+        ("GET", "/tkprod?message=a", [("origin", "http://localhost")], b"", 200),
+        ("POST", "/tkprod?message=a", [("x-forwarded-for", "127.0.0.1")], b"", 401),
+        ("POST", "/tkprod?message=a", [("authorization", "Bearer tk_wrong"), JSON_ASKED], b"", 401),
+        ("GET", "/tkprod?message=a", [("accept-language", "de")], b"", 200),
+    ],
+)
+def test_the_same_answer(both, method, target, headers, body, status):
+    assert both.ask(scope(method, target, headers), body)[0] == status
+    assert both.djangos == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "headers", "status"),
+    [
+        ("HEAD", "/tkprod?message=a", [], 405),
+        ("PUT", "/tkprod?message=a", [], 405),
+        ("OPTIONS", "/tkprod?message=a", [], 405),
+        ("GET", "/tkprodx", [], 404),
+        ("POST", "/tkprod?lines=1", [("content-type", "text/plain")], 400),
+        ("POST", "/tkprod", [("content-type", "application/x-ndjson")], 400),
+        ("POST", "/tkprod?message=a", [("cookie", "sessionid=x")], 200),
+    ],
+)
+def test_what_is_djangos(both, method, target, headers, status):
+    assert both.ask(scope(method, target, headers), b"")[0] == status
+    assert both.djangos == 1
+
+
+def test_a_host_that_is_not_allowed_is_djangos(both, settings):
+    settings.DEBUG = False  # its page for the developer tells more than can be compared
+    given = scope("POST", "/tkprod?message=a")
+    given["headers"] = [(b"host", b"evil.example")]
+    assert both.ask(given)[0] == 400
+    assert both.djangos == 1
+
+
+def test_without_debug(both, settings, topic):
+    settings.DEBUG = False
+    settings.TK = {"TOPIC": topic, "TOPICS": [topic, "other"]}
+    assert both.ask(scope("GET", "/tkprod?message=a"))[0] == 405
+    assert both.ask(scope("POST", "/tkprod?message=a"))[0] == 401
+    bearer = [("authorization", f"Bearer {token(scopes=['tk.produce'], topics=[topic])}")]
+    assert both.ask(scope("POST", "/tkprod?message=a", bearer))[0] == 200
+    assert both.ask(scope("POST", "/tkprod?message=a&topic=other", bearer))[0] == 403
+    none = [("authorization", f"Bearer {token(scopes=['tkcons.view_payload'])}")]
+    assert both.ask(scope("POST", "/tkprod?message=a", none))[0] == 403
+    assert both.djangos == 0
+
+
+def test_over_https_and_without(both, settings):
+    settings.SECURE_HSTS_SECONDS = 60
+    both = Both()
+    strict = (b"strict-transport-security", b"max-age=60")
+    assert strict not in both.ask(scope("GET", "/tkprod?message=a"))[1]
+    secure = scope("GET", "/tkprod?message=a", scheme="https")
+    assert strict in both.ask(secure)[1]
+    assert both.djangos == 0
+    settings.SECURE_SSL_REDIRECT = True
+    both = Both()
+    assert both.ask(scope("GET", "/tkprod?message=a"))[0] == 301
+    assert both.ask(secure)[0] == 200
+
+
+@pytest.mark.parametrize("forced", [True, False])
+def test_under_a_prefix(both, settings, forced):
+    if forced:
+        settings.FORCE_SCRIPT_NAME = "/kafka"
+    target = scope("GET", "/kafka/tkprod?message=a", root_path="" if forced else "/kafka")
+    assert both.ask(target)[0] == 200
+    assert both.djangos == 0
+    settings.ROOT_URLCONF = "tests.integration.urls_prefix"
+    assert both.ask(scope("GET", "/kafka/in/a/project/tkprod/?message=a", root_path="/kafka"))[0] == 200
+    assert both.djangos == 0
+
+
+def test_settings_of_djangos_middleware(both, settings):
+    settings.PREPEND_WWW = True
+    settings.ALLOWED_HOSTS = ["*"]
+    assert both.ask(scope("GET", "/tkprod?message=a"))[0] == 301
+    assert both.djangos == 1
+
+
+METHODS = st.sampled_from(["GET", "POST"])
+VALUES = st.sampled_from(
+    ["", "a", "%C3%BC", "%ff", "%00", "0", "-1", "{}", '{"a":"b"}', "[1]", "k" * 300, "no-such-topic"]
+)
+QUERIES = st.lists(
+    st.tuples(st.sampled_from(["message", "topic", "key", "partition", "headers", "timestamp", "x"]), VALUES),
+    max_size=4,
+).map(lambda pairs: "&".join(f"{name}={value}" for name, value in pairs))
+HEADERS = st.lists(
+    st.sampled_from(
+        [
+            ("content-type", FORM),
+            ("content-type", "application/json"),
+            ("content-type", "text/plain; charset=utf-8"),
+            ("content-type", "text/plain; charset*=x"),
+            ("content-type", "\u00e9"),
+            ("content-encoding", "gzip"),
+            ("content-encoding", "identity"),
+            ("accept", "application/json"),
+            ("accept", "text/html, */*"),
+            ("sec-fetch-site", "same-site"),
+            ("origin", "http://localhost:1"),
+            ("origin", "http://["),
+            ("authorization", "Bearer"),
+            ("authorization", "Basic eDp5"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x-forwarded-host", "evil.example"),
+            ("accept-language", "xx"),
+            ("content_type", "text/plain"),
+        ]
+    ),
+    max_size=4,
+)
+BODIES = st.sampled_from(
+    [
+        b"",
+        b"a",
+        b"\xff",
+        b"message=a",
+        b"message=%ff&key=1",
+        b"{",
+        b'{"message":"a"}',
+        b'{"message":null}',
+    ]
+)
+
+
+@given(METHODS, QUERIES, HEADERS, BODIES, st.integers(0, 12))
+@examples(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_the_same_answer_whatever_is_asked(both, method, query, headers, body, cut):
+    answer = both.ask(scope(method, f"/tkprod?{query}", headers), body[:cut], body[cut:])
+    assert answer[0] < 500
+
+
+def lane_alone() -> FastLane:
+    async def django(scope, receive, send):
+        raise AssertionError("it was passed on")
+
+    return fast_lane(django)
+
+
+def test_a_client_that_goes_away(both):
+    body = [{"type": "http.request", "body": b"a", "more_body": True}, {"type": "http.disconnect"}]
+    given = scope("POST", "/tkprod", [("content-type", "text/plain")])
+    assert asyncio.run(ask(lane_alone(), given, body)) is None
+
+
+@pytest.mark.parametrize("body", [[], [{"type": "http.request", "body": b"a", "more_body": True}]])
+def test_a_body_that_does_not_arrive(both, settings, topic, body):
+    settings.TK = {"TOPIC": topic, "REQUEST_TIMEOUT": 0.3, "DELIVERY_TIMEOUT": 0.2}
+    began = time.monotonic()
+    answer = asyncio.run(ask(lane_alone(), scope("POST", "/tkprod", [("content-type", "text/plain")]), body))
+    assert answer[0] == 408
+    assert time.monotonic() - began < 5
+
+
+def test_a_body_without_a_length_is_not_read_past_the_limit(both, settings, topic):
+    settings.TK = {"TOPIC": topic, "MAX_VALUE_BYTES": 1_000, "MAX_KEY_BYTES": 10, "MAX_HEADERS_BYTES": 10}
+    endless = [{"type": "http.request", "body": b"a" * 5_000, "more_body": True}] * 3
+    answer = asyncio.run(ask(lane_alone(), scope("POST", "/tkprod", [("content-type", "text/plain")]), endless))
+    assert answer[0] == 413
+
+
+def test_a_batch_over_the_limit_is_stopped_before_djangos_disk_is_full(both, settings, topic):
+    settings.TK = {"TOPIC": topic, "MAX_BATCH_BYTES": 10_000}
+    given = scope("POST", "/tkprod", [("content-type", "application/x-ndjson")])
+    endless = [{"type": "http.request", "body": b"a" * 5_000, "more_body": True}] * 9
+    answer = asyncio.run(ask(both.lane, given, endless))
+    assert answer[0] == 413
+    told = scope("POST", "/tkprod", [("content-type", "application/x-ndjson"), ("content-length", "10001")])
+    assert asyncio.run(ask(lane_alone(), told, endless))[0] == 413
+
+
+def test_two_loops(both):
+    """Each loop's requests are answered on it, and a closed one is forgotten."""
+    for _ in range(3):
+        assert both.ask(scope("GET", "/tkprod?message=a"))[0] == 200

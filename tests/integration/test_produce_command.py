@@ -1,0 +1,147 @@
+"""manage.py produce on the real broker: files, pipes, errors by line, Ctrl-C."""
+
+import io
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from django.core.management import CommandError, call_command
+
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.kafka
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def sent(broker):
+    """``sent(topic)``: (key, value) of everything in its one partition."""
+
+    def pairs(topic: str) -> list[tuple[bytes | None, bytes]]:
+        consumer = Consumer({"bootstrap.servers": broker, "group.id": "unused", "enable.auto.commit": False})
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        found = []
+        while len(found) < end:
+            found += consumer.consume(end - len(found), 5)
+        consumer.close()
+        return [(message.key(), message.value()) for message in found]
+
+    return pairs
+
+
+@pytest.fixture
+def run(broker, topic, tmp_path):
+    """``run(text, *options)``: the command's output, its errors and its exit code, 0 where it ended well."""
+
+    def go(body: bytes, *options: str) -> tuple[str, str, int]:
+        (tmp_path / "file").write_bytes(body)
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        try:
+            call_command("produce", topic, str(tmp_path / "file"), *options, stdout=out, stderr=err)
+        except CommandError as error:
+            code = error.returncode
+            err.write(str(error))
+        return out.getvalue(), err.getvalue(), code
+
+    return go
+
+
+def test_lines(run, sent, topic):
+    body = b"".join(b"%d\n" % number for number in range(5_000))
+    assert run(body) == ("5000 confirmed, 0 failed.\n", "", 0)
+    assert sent(topic) == [(None, value) for value in body.split()]
+
+
+def test_errors_are_listed_by_line(run, sent, topic):
+    out, err, code = run(b'{"value":"a","key":"k"}\n\n{"value":1}\nx\n', "--format", "ndjson")
+    assert (out, code) == ("2 confirmed, 2 failed.\n", 1)
+    assert err.splitlines()[0].startswith("line 2: missing_message")
+    assert err.splitlines()[1].startswith("line 4: bad_request")
+    assert err.splitlines()[2] == "2 of 4 records failed."
+    assert sent(topic) == [(b"k", b"a"), (None, b"1")]
+
+
+def test_no_more_errors_than_anybody_reads(run):
+    out, err, _ = run(b"\n" * 5_000)
+    assert out == "0 confirmed, 5000 failed.\n"
+    assert len(err.splitlines()) == 22
+
+
+def test_csv(run, sent, topic):
+    body = '\ufeffid,name\n1,"a ""b"""\n2,"two\nlines"\n\n3\n4,"x"y\n5,ü\n'.encode() + b"6,\xff\n7,z"
+    out, err, code = run(body, "--format", "csv", "--key-column", "id")
+    assert (out, code) == ("4 confirmed, 3 failed.\n", 1)
+    assert [line.partition(":")[0] for line in err.splitlines()[:-1]] == ["line 6", "line 7", "line 9"]
+    assert sent(topic) == [
+        (b"1", b'{"id":"1","name":"a \\"b\\""}'),
+        (b"2", b'{"id":"2","name":"two\\nlines"}'),
+        (b"5", '{"id":"5","name":"ü"}'.encode()),
+        (b"7", b'{"id":"7","name":"z"}'),
+    ]
+
+
+def test_one_column_of_csv(run, sent, topic):
+    assert run(b"k,v\n1,a\n2,b\n", "--format", "csv", "--key-column", "k", "--value-column", "v")[2] == 0
+    assert sent(topic) == [(b"1", b"a"), (b"2", b"b")]
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "told"),
+    [
+        (b"a,b\n1,2\n", ["--format", "csv", "--key-column", "c"], "There is no column 'c'"),
+        (b"", ["--format", "csv", "--key-column", "c"], "There is no column 'c'"),
+        (b"a", ["--key-column", "a"], "--format csv"),
+    ],
+)
+def test_mistakes_are_told(run, sent, topic, body, options, told):
+    _, err, code = run(body, *options)
+    assert code == 1
+    assert told in err
+    assert sent(topic) == []
+
+
+def test_no_such_topic_and_no_such_file(broker, topic, tmp_path):
+    with pytest.raises(CommandError, match="no topic 'no-such'"):
+        call_command("produce", "no-such", str(tmp_path))
+    with pytest.raises(CommandError, match="No such file"):
+        call_command("produce", topic, str(tmp_path / "none"))
+
+
+def test_ctrl_c_says_what_was_confirmed(broker, topic, sent):
+    """A pipe that stays open: what came is sent at once; Ctrl-C ends it. On a terminal there is a bar."""
+    master, terminal = pty.openpty()
+    command = [sys.executable, "manage.py", "produce", topic]
+    env = {**os.environ, "KAFKA_BROKER_URL": broker, "TUTORIALKAFKA_CHECKOUT": "1"}
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    try:
+        process.stdin.write(b"one\ntwo\nthr")
+        process.stdin.flush()
+        eventually(lambda: len(sent(topic)) == 2, 60)
+        process.send_signal(signal.SIGINT)
+        out = process.stdout.read().decode()
+        assert process.wait(20) == 130
+        assert "2 confirmed, 0 failed." in out
+        assert len(sent(topic)) == 2
+        assert "records" in os.read(master, 65_536).decode()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+        os.close(master)
