@@ -12,10 +12,11 @@ from typing import Any
 from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
 from django.core.exceptions import DisallowedHost
+from django.core.handlers.asgi import get_script_prefix
 from django.core.signals import setting_changed
 from django.db import close_old_connections
 from django.http import HttpRequest
-from django.urls import Resolver404, resolve
+from django.urls import Resolver404, resolve, set_script_prefix
 
 from tk import access, answer, aproducer, bypass, metrics, views
 from tk import request as requests
@@ -60,6 +61,8 @@ class FastLane:
             given = answer.refused(error, as_json=as_json)
         else:
             metrics.observe("produced", time.monotonic() - began)
+            if as_json:
+                set_script_prefix(get_script_prefix(scope))  # for the link to the message
             given = answer.produced(receipt, as_json=as_json)
         await self._send(request, given, send)
 
@@ -68,7 +71,7 @@ class FastLane:
         if scope["method"] not in {"GET", "POST"}:
             return False
         path: str = scope["path"]
-        root = django_settings.FORCE_SCRIPT_NAME or scope.get("root_path") or ""
+        root = get_script_prefix(scope)
         ours = self._ours.get((path, root))
         if ours is None:
             try:
@@ -120,7 +123,7 @@ class FastLane:
             )
 
     async def _send(self, request: LaneRequest, given: Answer, send: Send) -> None:
-        key = (request.path, request.is_secure(), given.status, given.content_type, given.headers)
+        key = (request.path, request.is_secure(), given.status, given.content_type)
         headers = self._headers.get(key)
         if headers is None:
             headers = self._headers[key] = bypass.headers(request, given)
@@ -128,7 +131,11 @@ class FastLane:
             {
                 "type": "http.response.start",
                 "status": given.status,
-                "headers": [(b"content-length", b"%d" % len(given.body)), *headers],
+                "headers": [
+                    (b"content-length", b"%d" % len(given.body)),
+                    *headers,
+                    *[(name.encode("ascii"), value.encode("ascii")) for name, value in given.headers],
+                ],
             }
         )
         await send({"type": "http.response.body", "body": given.body})

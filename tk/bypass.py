@@ -39,9 +39,9 @@ def closed() -> bool:
 
 
 def headers(request: LaneRequest, given: Answer) -> list[tuple[bytes, bytes]]:
-    """The answer's headers with those that the project's own middleware would add to it."""
+    """The headers of such an answer, but for its own: COMMON and those that the project's middleware would add to it."""
     response = HttpResponse(status=given.status, content_type=given.content_type)
-    for name, value in (*COMMON, *given.headers):
+    for name, value in COMMON:
         response[name] = value
     for name in reversed(django_settings.MIDDLEWARE):
         if name in _HEADERS_OF:

@@ -75,18 +75,17 @@ def read(query: bytes, content_type: str, content_encoding: str, body: Callable[
     fields = pairs(query)
     refuse_encoding(content_encoding)
     kind = media_type(content_type)
-    if kind in RAW:
-        data = body()
-        if not data:
-            raise MissingMessage
+    # Without a body a raw type says nothing: wsgiref gives text/plain to a request that names no type.
+    if kind in RAW and (data := body()):
         if RAW[kind]:
             text(data)
+        _add(fields, {"message": data}, FIELDS)
         return record_of(fields, data)
     if kind == JSON:
         _add(fields, json_object(body()), FIELDS)
     elif kind == FORM:
         _add(fields, pairs(body()), FIELDS)
-    elif kind:
+    elif kind and kind not in RAW:
         raise UnsupportedMedia
     return record_of(fields, message_of(fields))
 

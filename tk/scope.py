@@ -140,4 +140,5 @@ class Body:
 
 def session_cookie(request: HttpRequest) -> bool:
     """Whether the request seems to come with a Django session."""
-    return django_settings.SESSION_COOKIE_NAME in request.META.get("HTTP_COOKIE", "")
+    cookies = request.META.get("HTTP_COOKIE", "")
+    return cookies != "" and django_settings.SESSION_COOKIE_NAME in cookies

@@ -11,10 +11,12 @@ from tutorialkafka.lifespan import lifespan
 
 django_application = any_content_type(get_asgi_application())  # before the next import: it makes the app registry ready
 
+from tk import collector
 from tk.asgi import fast_lane
 
-application = lifespan(fast_lane(django_application))
+application = fast_lane(lifespan(django_application))
 
 from tkcons import server  # after the line above: the app registry is ready
 
 server.started()
+collector.spare()

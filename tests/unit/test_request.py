@@ -97,6 +97,7 @@ def test_bodies(kind: str, body: bytes, value: bytes | None):
         ("", JSON, b'{"message": "a", "key": 7}', "", errors.InvalidKey),
         ("", JSON, b'{"message": "a", "topic": 7}', "", errors.InvalidTopic),
         ("", "text/plain", b"\xff", "", errors.BadEncoding),
+        ("message=a", "text/plain", b"b", "", errors.BadRequest),
         ("", "text/plain", b"a\0", "", errors.BadEncoding),
         ("", "text/plain", b"", "", errors.MissingMessage),
         ("", "text/plain; charset=latin-1", b"a", "", errors.UnsupportedMedia),
@@ -110,6 +111,10 @@ def test_bad_input(query: str, kind: str, body: bytes, encoding: str, error: typ
         parse(query, kind, body, encoding)
     assert 400 <= raised.value.status < 500
     assert raised.value.code
+
+
+def test_a_raw_type_without_a_body_is_no_body():
+    assert parse("message=a", "text/plain").value == b"a"
 
 
 def test_a_message_of_the_largest_size_is_taken():

@@ -1,0 +1,122 @@
+"""Confirmed single messages over HTTP: 64 connections, one granian worker, against a loop of 64 in one process without HTTP.
+
+Requests carry an API token, and DEBUG is off: reading, checks, permission, metrics are what production has.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from benchmarks import harness
+from benchmarks.harness import ROOT, Bench, Figures, percentile, scratch
+
+NAME, TITLE = "http_single", "Confirmed single messages over HTTP"
+
+CONNECTIONS = 64
+SECONDS = 5.0
+TOPIC = "sample-topic"
+PORT = 18_731
+GRANIAN = [sys.executable, "-m", "granian", "--workers", "1", "--loop", "uvloop", "--port"]
+SERVERS = {
+    "fast lane": [*GRANIAN, str(PORT), "--interface", "asgi", "tutorialkafka.asgi:application"],
+    "Django view, ASGI": [*GRANIAN, str(PORT + 1), "--interface", "asgi", "tutorialkafka.asgi:django_application"],
+    "Django view, WSGI": [*GRANIAN, str(PORT + 2), "--interface", "wsgi", "tutorialkafka.wsgi:application"],
+}
+
+
+def measure(bench: Bench) -> None:
+    seconds = 1.0 if bench.quick else SECONDS
+    with bench.kafka() as kafka, scratch() as data, contextlib.ExitStack() as stack:
+        env = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tutorialkafka.settings_test",
+            "DATA": str(data),
+            "KAFKA_BROKER_URL": kafka.bootstrap,
+            "LOG_LEVEL": "WARNING",
+        }
+        manage = [sys.executable, "manage.py"]
+        subprocess.run([*manage, "migrate", "-v0"], cwd=ROOT, env=env, check=True)
+        make = [*manage, "token", "create", "bench", "--scope", "tk.produce"]
+        token = subprocess.run(make, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout.strip()
+        for number, command in enumerate(SERVERS.values()):
+            stack.enter_context(_server(command, PORT + number, env, data))
+        contenders = {"loop of 64, no HTTP": lambda: _loop(kafka.bootstrap, seconds)}
+        for number, name in enumerate(SERVERS):
+            contenders[name] = lambda number=number: _load(PORT + number, seconds, token)
+        bench.compare(
+            f"100 bytes, acks=all, {CONNECTIONS} connections",
+            contenders,
+            reference="loop of 64, no HTTP",
+            goals={"fast lane": 0.40},
+        )
+    bench.note(
+        "Broker, server and the process that makes the load share the cores; beside the loop there is no such process."
+    )
+
+
+def _loop(bootstrap: str, seconds: float) -> Figures:
+    """Each acknowledgement sends the next message."""
+    client = Producer({"log_level": 0, "bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 1})
+    latencies: list[float] = []
+    value, began = b"x" * 100, time.perf_counter()
+    until = began + seconds
+
+    def go() -> None:
+        sent = time.perf_counter()
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            assert error is None
+            now = time.perf_counter()
+            latencies.append((now - sent) * 1000)
+            if now < until:
+                go()
+
+        client.produce(TOPIC, value, on_delivery=delivered)
+
+    for _ in range(CONNECTIONS):
+        go()
+    while len(client):
+        client.poll(0.1)
+    return _figures(latencies, time.perf_counter() - began)
+
+
+def _load(port: int, seconds: float, token: str) -> Figures:
+    command = [sys.executable, "-m", "benchmarks.http_load", str(port), str(CONNECTIONS), str(seconds), token]
+    told = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+    return _figures(told["latencies"], told["seconds"])
+
+
+def _figures(latencies: list[float], seconds: float) -> Figures:
+    return {
+        "requests/s": len(latencies) / seconds,
+        "p50 ms": percentile(latencies, 0.5),
+        "p99 ms": percentile(latencies, 0.99),
+    }
+
+
+@contextlib.contextmanager
+def _server(command: list[str], port: int, env: dict[str, str], data: Path) -> Iterator[None]:
+    with (data / f"log-{port}").open("w") as log:
+        server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2):
+                break
+            time.sleep(0.1)
+        yield
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+if __name__ == "__main__":
+    harness.main(sys.modules[__name__])
