@@ -191,17 +191,17 @@ def poll_thread() -> None:
 
 def whole_body() -> None:
     """What a client had sent before it went away is taken for the whole."""
-    from tk import asgi
+    from tk import scope
 
-    real = asgi._Body._next
+    real = scope.Body._next
 
     async def read(self: Any) -> Any:
         try:
             return await real(self)
-        except asgi._Gone:
+        except scope.Gone:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-    put(asgi._Body, "_next", read)
+    put(scope.Body, "_next", read)
 
 
 def producer_after_fork() -> None:
