@@ -94,7 +94,9 @@ class FastLane:
         except DisallowedHost as error:
             raise _Djangos from error
         query = scope.get("query_string", b"")
-        kind = meta.get("CONTENT_TYPE", "") if request.method == "POST" else ""
+        kind = encoding = ""
+        if request.method == "POST":
+            kind, encoding = meta.get("CONTENT_TYPE", ""), meta.get("HTTP_CONTENT_ENCODING", "")
         if requests.is_batch(kind, query):
             raise _Djangos
         caller = views.admit(request) if access.is_believed(request) else await sync_to_async(_admit)(request)
@@ -108,7 +110,7 @@ class FastLane:
                 raise requests.too_large() from None
             if requests.may_be_batch(kind, data):
                 raise _Djangos
-        record = requests.read(query, kind, meta.get("HTTP_CONTENT_ENCODING", ""), lambda: data)
+        record = requests.read(query, kind, encoding, lambda: data)
         access.require(caller, "tk.produce", record.topic)
         return await aproducer.send(record)
 

@@ -138,6 +138,7 @@ JSON_ASKED = ("accept", "application/json")
             200,
         ),
         ("POST", "/tkprod?message=a", [], b"", 200),
+        ("GET", "/tkprod?message=a", [("content-encoding", "gzip")], b"", 200),
         ("GET", "/tkprod", [], b"", 400),
         ("GET", "/tkprod?message=%ff", [JSON_ASKED], b"", 400),
         ("GET", "/tkprod?message=\u20ac", [], b"", 400),
