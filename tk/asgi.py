@@ -97,9 +97,9 @@ class FastLane:
         kind = encoding = ""
         if request.method == "POST":
             kind, encoding = meta.get("CONTENT_TYPE", ""), meta.get("HTTP_CONTENT_ENCODING", "")
-        if requests.is_batch(kind, query):
-            raise _Djangos
         caller = views.admit(request) if access.is_believed(request) else await sync_to_async(_admit)(request)
+        if requests.is_batch(kind, query):  # after the permission: Django lays a body down before it looks who sent it
+            raise _Djangos
         data = b""
         if request.method == "POST":
             try:

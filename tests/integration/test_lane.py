@@ -329,6 +329,12 @@ def test_a_batch_over_the_limit_is_stopped_before_djangos_disk_is_full(both, set
     assert asyncio.run(ask(lane_alone(), told, endless))[0] == 413
 
 
+def test_a_strangers_batch_is_refused_before_it_is_laid_down(both, settings):
+    settings.DEBUG = False
+    given = scope("POST", "/tkprod", [("content-type", "application/x-ndjson")])
+    assert asyncio.run(ask(lane_alone(), given, []))[0] == 401
+
+
 def test_two_loops(both):
     """Each loop's requests are answered on it, and a closed one is forgotten."""
     for _ in range(3):
