@@ -24,11 +24,11 @@ CONNECTIONS = 64
 SECONDS = 5.0
 TOPIC = "sample-topic"
 PORT = 18_731
-GRANIAN = [sys.executable, "-m", "granian", "--workers", "1", "--loop", "uvloop", "--port"]
+GRANIAN = [sys.executable, "-m", "granian", "--workers", "1", "--loop", "uvloop"]
 SERVERS = {
-    "fast lane": [*GRANIAN, str(PORT), "--interface", "asgi", "tutorialkafka.asgi:application"],
-    "Django view, ASGI": [*GRANIAN, str(PORT + 1), "--interface", "asgi", "tutorialkafka.asgi:django_application"],
-    "Django view, WSGI": [*GRANIAN, str(PORT + 2), "--interface", "wsgi", "tutorialkafka.wsgi:application"],
+    "fast lane": ["--interface", "asgi", "tutorialkafka.asgi:application"],
+    "Django view, ASGI": ["--interface", "asgi", "tutorialkafka.asgi:django_application"],
+    "Django view, WSGI": ["--interface", "wsgi", "tutorialkafka.wsgi:application"],
 }
 
 
@@ -46,8 +46,8 @@ def measure(bench: Bench) -> None:
         subprocess.run([*manage, "migrate", "-v0"], cwd=ROOT, env=env, check=True)
         make = [*manage, "token", "create", "bench", "--scope", "tk.produce"]
         token = subprocess.run(make, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout.strip()
-        for number, command in enumerate(SERVERS.values()):
-            stack.enter_context(_server(command, PORT + number, env, data))
+        for number, name in enumerate(SERVERS):
+            stack.enter_context(serve(name, PORT + number, env, data))
         contenders = {"loop of 64, no HTTP": lambda: _loop(kafka.bootstrap, seconds)}
         for number, name in enumerate(SERVERS):
             contenders[name] = lambda number=number: _load(PORT + number, seconds, token)
@@ -103,7 +103,9 @@ def _figures(latencies: list[float], seconds: float) -> Figures:
 
 
 @contextlib.contextmanager
-def _server(command: list[str], port: int, env: dict[str, str], data: Path) -> Iterator[None]:
+def serve(name: str, port: int, env: dict[str, str], data: Path) -> Iterator[None]:
+    """One of SERVERS on a port, until the block's end."""
+    command = [*GRANIAN, "--port", str(port), *SERVERS[name]]
     with (data / f"log-{port}").open("w") as log:
         server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
     try:
