@@ -8,6 +8,7 @@ from django.http.response import HttpResponseBase
 
 from tk import access
 from tk.errors import Forbidden
+from tk.streams import stream
 from tkcons import groups, reader
 from tkcons.guard import asks_for, guarded, wants_page
 from tkcons.models import Group

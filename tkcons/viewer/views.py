@@ -8,13 +8,13 @@ from django.shortcuts import render
 from django.urls import reverse
 
 from tk.access import Caller
+from tk.streams import stream
 from tkcons import groups
 from tkcons.errors import TkconsError
 from tkcons.guard import guarded, wants_page
 from tkcons.masking import mask
 from tkcons.models import Message
 from tkcons.reader import as_dict
-from tk.streams import stream
 from tkcons.viewer import lookup, search, store
 from tkcons.viewer.export import EXPORT, FORMATS, TYPES, export
 from tkcons.viewer.follow import steps
