@@ -7,6 +7,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+
     initial = True
 
     dependencies = [
@@ -15,108 +16,73 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name="OutboxRelay",
+            name='OutboxRelay',
             fields=[
-                ("name", models.CharField(max_length=100, primary_key=True, serialize=False, verbose_name="name")),
-                ("seen_until", models.DateTimeField(verbose_name="alive until")),
+                ('name', models.CharField(max_length=100, primary_key=True, serialize=False, verbose_name='name')),
+                ('seen_until', models.DateTimeField(verbose_name='alive until')),
             ],
             options={
-                "verbose_name": "outbox relay",
-                "verbose_name_plural": "outbox relays",
+                'verbose_name': 'outbox relay',
+                'verbose_name_plural': 'outbox relays',
             },
         ),
         migrations.CreateModel(
-            name="OutboxShard",
+            name='OutboxShard',
             fields=[
-                ("shard", models.PositiveSmallIntegerField(primary_key=True, serialize=False, verbose_name="shard")),
-                ("owner", models.CharField(blank=True, max_length=100, verbose_name="relay")),
-                ("generation", models.BigIntegerField(default=0, verbose_name="generation")),
-                ("leased_until", models.DateTimeField(null=True, verbose_name="leased until")),
+                ('shard', models.PositiveSmallIntegerField(primary_key=True, serialize=False, verbose_name='shard')),
+                ('owner', models.CharField(blank=True, max_length=100, verbose_name='relay')),
+                ('generation', models.BigIntegerField(default=0, verbose_name='generation')),
+                ('leased_until', models.DateTimeField(null=True, verbose_name='leased until')),
             ],
             options={
-                "verbose_name": "outbox shard",
-                "verbose_name_plural": "outbox shards",
+                'verbose_name': 'outbox shard',
+                'verbose_name_plural': 'outbox shards',
             },
         ),
         migrations.CreateModel(
-            name="OutboxEvent",
+            name='OutboxEvent',
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                (
-                    "event_id",
-                    models.UUIDField(default=uuid.uuid4, editable=False, unique=True, verbose_name="event id"),
-                ),
-                ("lane", models.BigIntegerField(verbose_name="lane")),
-                ("shard", models.PositiveSmallIntegerField(verbose_name="shard")),
-                (
-                    "state",
-                    models.PositiveSmallIntegerField(
-                        choices=[(0, "pending"), (1, "sent"), (2, "failed"), (3, "discarded")],
-                        default=0,
-                        verbose_name="state",
-                    ),
-                ),
-                ("topic", models.CharField(max_length=249, verbose_name="topic")),
-                ("key", models.BinaryField(null=True, verbose_name="key")),
-                ("value", models.BinaryField(null=True, verbose_name="value")),
-                ("headers", models.TextField(null=True, verbose_name="headers")),
-                ("partition", models.PositiveIntegerField(null=True, verbose_name="partition")),
-                ("timestamp", models.BigIntegerField(null=True, verbose_name="timestamp")),
-                ("error", models.TextField(blank=True, verbose_name="error")),
-                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="accepted")),
-                ("sent_at", models.DateTimeField(null=True, verbose_name="acknowledged")),
-                ("sent_partition", models.PositiveIntegerField(null=True, verbose_name="partition sent to")),
-                ("sent_offset", models.BigIntegerField(null=True, verbose_name="offset")),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('event_id', models.UUIDField(default=uuid.uuid4, editable=False, unique=True, verbose_name='event id')),
+                ('lane', models.BigIntegerField(verbose_name='lane')),
+                ('shard', models.PositiveSmallIntegerField(verbose_name='shard')),
+                ('state', models.PositiveSmallIntegerField(choices=[(0, 'pending'), (1, 'sent'), (2, 'failed'), (3, 'discarded')], default=0, verbose_name='state')),
+                ('topic', models.CharField(max_length=249, verbose_name='topic')),
+                ('key', models.BinaryField(null=True, verbose_name='key')),
+                ('value', models.BinaryField(null=True, verbose_name='value')),
+                ('headers', models.TextField(null=True, verbose_name='headers')),
+                ('partition', models.PositiveIntegerField(null=True, verbose_name='partition')),
+                ('timestamp', models.BigIntegerField(null=True, verbose_name='timestamp')),
+                ('error', models.TextField(blank=True, verbose_name='error')),
+                ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='accepted')),
+                ('sent_at', models.DateTimeField(null=True, verbose_name='acknowledged')),
+                ('sent_partition', models.PositiveIntegerField(null=True, verbose_name='partition sent to')),
+                ('sent_offset', models.BigIntegerField(null=True, verbose_name='offset')),
             ],
             options={
-                "verbose_name": "outbox event",
-                "verbose_name_plural": "outbox events",
-                "indexes": [
-                    models.Index(models.F("id"), condition=models.Q(("state", 0)), name="tk_outbox_pending"),
-                    models.Index(models.F("lane"), condition=models.Q(("state", 2)), name="tk_outbox_failed"),
-                    models.Index(models.F("sent_at"), condition=models.Q(("state", 1)), name="tk_outbox_sent"),
-                ],
+                'verbose_name': 'outbox event',
+                'verbose_name_plural': 'outbox events',
+                'indexes': [models.Index(models.F('id'), condition=models.Q(('state', 0)), name='tk_outbox_pending'), models.Index(models.F('lane'), condition=models.Q(('state', 2)), name='tk_outbox_failed'), models.Index(models.F('sent_at'), condition=models.Q(('state', 1)), name='tk_outbox_sent')],
             },
         ),
         migrations.CreateModel(
-            name="Token",
+            name='Token',
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("name", models.CharField(max_length=100, verbose_name="name")),
-                ("digest", models.CharField(editable=False, max_length=64, unique=True)),
-                ("user_name", models.CharField(blank=True, editable=False, max_length=150, verbose_name="user's name")),
-                (
-                    "scopes",
-                    models.JSONField(default=list, help_text="Permissions such as tk.produce.", verbose_name="scopes"),
-                ),
-                (
-                    "topics",
-                    models.JSONField(
-                        blank=True,
-                        default=list,
-                        help_text="Patterns; empty: as the settings say.",
-                        verbose_name="topics",
-                    ),
-                ),
-                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created")),
-                ("expires_at", models.DateTimeField(blank=True, null=True, verbose_name="expires")),
-                ("revoked_at", models.DateTimeField(blank=True, null=True, verbose_name="revoked")),
-                (
-                    "user",
-                    models.ForeignKey(
-                        blank=True,
-                        null=True,
-                        on_delete=django.db.models.deletion.SET_NULL,
-                        related_name="+",
-                        to=settings.AUTH_USER_MODEL,
-                        verbose_name="user",
-                    ),
-                ),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(max_length=100, verbose_name='name')),
+                ('digest', models.CharField(editable=False, max_length=64, unique=True)),
+                ('user_name', models.CharField(blank=True, editable=False, max_length=150, verbose_name="user's name")),
+                ('scopes', models.JSONField(default=list, help_text='Permissions such as tk.produce.', verbose_name='scopes')),
+                ('topics', models.JSONField(blank=True, default=list, help_text='Patterns; empty: as the settings say.', verbose_name='topics')),
+                ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),
+                ('expires_at', models.DateTimeField(blank=True, null=True, verbose_name='expires')),
+                ('revoked_at', models.DateTimeField(blank=True, null=True, verbose_name='revoked')),
+                ('user', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='user')),
             ],
             options={
-                "verbose_name": "token",
-                "verbose_name_plural": "tokens",
-                "permissions": [("produce", "Can produce messages"), ("manage_topics", "Can create and delete topics")],
+                'verbose_name': 'token',
+                'verbose_name_plural': 'tokens',
+                'permissions': [('produce', 'Can produce messages'), ('manage_topics', 'Can create and delete topics')],
             },
         ),
     ]

@@ -4,25 +4,26 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+
     dependencies = [
-        ("tkcons", "0003_handlers"),
+        ('tkcons', '0003_handlers'),
     ]
 
     operations = [
         migrations.CreateModel(
-            name="Sample",
+            name='Sample',
             fields=[
-                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("group", models.CharField(max_length=249, verbose_name="group")),
-                ("member", models.CharField(max_length=150, verbose_name="member")),
-                ("slot", models.BigIntegerField(verbose_name="slot")),
-                ("lag", models.BigIntegerField(verbose_name="lag")),
-                ("stored", models.BigIntegerField(verbose_name="stored")),
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('group', models.CharField(max_length=249, verbose_name='group')),
+                ('member', models.CharField(max_length=150, verbose_name='member')),
+                ('slot', models.BigIntegerField(verbose_name='slot')),
+                ('lag', models.BigIntegerField(verbose_name='lag')),
+                ('stored', models.BigIntegerField(verbose_name='stored')),
             ],
             options={
-                "verbose_name": "sample",
-                "verbose_name_plural": "samples",
-                "indexes": [models.Index(fields=["group", "slot"], name="tkcons_sample_slot")],
+                'verbose_name': 'sample',
+                'verbose_name_plural': 'samples',
+                'indexes': [models.Index(fields=['group', 'slot'], name='tkcons_sample_slot')],
             },
         ),
     ]

@@ -4,13 +4,14 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
+
     dependencies = [
-        ("tkcons", "0004_samples"),
+        ('tkcons', '0004_samples'),
     ]
 
     operations = [
         migrations.AddIndex(
-            model_name="deadletter",
-            index=models.Index(fields=["state", "made_at"], name="tkcons_letter_state"),
+            model_name='deadletter',
+            index=models.Index(fields=['state', 'made_at'], name='tkcons_letter_state'),
         ),
     ]
