@@ -6,6 +6,7 @@ Each runs in a process of its own, one after the other, so that none inherits an
 import argparse
 import subprocess
 import sys
+import time
 
 from benchmarks.harness import ROOT
 
@@ -14,6 +15,8 @@ ALL = tuple(
     for path in sorted((ROOT / "benchmarks").glob("*.py"))
     if "\nNAME, TITLE = " in path.read_text()  # not harness.py, nor what benchmarks start
 )
+
+PATIENCE = 900.0  # seconds until a benchmark counts as hanging
 
 
 def main() -> int:
@@ -28,10 +31,19 @@ def main() -> int:
     if not names:
         parser.error(f"no benchmark begins with {options.only!r}; there are {', '.join(ALL)}")
     quick = ["--quick"] if options.quick else []
-    failed = [name for name in names if subprocess.call([sys.executable, "-m", f"benchmarks.{name}", *quick], cwd=ROOT)]
+    began = time.monotonic()
+    failed = [name for name in names if not _run([sys.executable, "-m", f"benchmarks.{name}", *quick])]
+    print(f"{len(names)} benchmarks, {(time.monotonic() - began) / 60:.0f} minutes")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return bool(failed)
+
+
+def _run(command: list[str]) -> bool:
+    try:
+        return subprocess.run(command, cwd=ROOT, timeout=PATIENCE, check=False).returncode == 0
+    except subprocess.TimeoutExpired:  # what it has started ends with it
+        return False
 
 
 if __name__ == "__main__":

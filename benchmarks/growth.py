@@ -1,16 +1,18 @@
 """How consuming grows: with processes, with partitions, with messages; `manage.py consume` into PostgreSQL and a file."""
 
+import contextlib
 import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from functools import partial
 
 import psycopg
 
 from benchmarks import consuming, harness
 from benchmarks.consuming import Side
 from benchmarks.harness import Bench, Figures
+from tklocal.kafka import Cluster
 
 NAME, TITLE = "growth", "Growth"
 COUNT = 300_000
@@ -22,37 +24,39 @@ MESSAGES = (100_000, 1_000_000, 10_000_000)
 def measure(bench: Bench) -> None:
     count = 20_000 if bench.quick else COUNT
     with bench.kafka() as kafka:
-        with bench.postgres() as postgres, consuming.side(kafka, count, partitions=12, database=postgres.url) as side:
-            side.manage("shell", "-c", "from tkcons import retention; retention.make_partitions('default')")
-            several: dict[str, Callable[[], Figures]] = {
-                _of(number, "process"): lambda number=number: _shared(side, number)  # type: ignore[misc]
-                for number in PROCESSES
-            }
-            bench.compare(
-                f"PostgreSQL, 12 partitions, {count:,} messages", several, reference=_of(1, "process"), rounds=3
-            )
-        sides = {}
-        for number in PARTITIONS:
-            context = consuming.side(kafka, count, partitions=number)
-            sides[number] = (context, context.__enter__())
-        files: dict[str, Callable[[], Figures]] = {
-            _of(number, "partition"): lambda side=side: _file(side)  # type: ignore[misc]
-            for number, (_, side) in sides.items()
-        }
-        bench.compare(f"Text file, one process, {count:,} messages", files, reference=_of(1, "partition"), rounds=3)
-        for context, _ in sides.values():
-            context.__exit__(None, None, None)
-    rows = []
-    for messages in (20_000,) if bench.quick else MESSAGES:
-        with bench.kafka() as kafka, consuming.side(kafka, messages) as side:
-            figures = _file(side)
-            rows.append((f"{messages:,}", figures["records/s"], figures["peak MB"]))
-    bench.rows(["messages into the text file, one run each", "records/s", "peak MB of the consumer"], rows)
+        _processes(bench, kafka, count)
+        _partitions(bench, kafka, count)
+        _messages(bench, kafka)
     bench.note("The broker has the same cores as the consumers: with more processes than cores nothing is gained.")
 
 
-def _of(number: int, what: str) -> str:
-    return f"{number} {what}{'es' if what.endswith('s') and number > 1 else 's' if number > 1 else ''}"
+def _processes(bench: Bench, kafka: Cluster, count: int) -> None:
+    with bench.postgres() as postgres, consuming.side(kafka, count, partitions=12, database=postgres.url) as side:
+        side.manage("shell", "-c", "from tkcons import retention; retention.make_partitions('default')")
+        contenders = {_of(number, "process", "processes"): partial(_shared, side, number) for number in PROCESSES}
+        title = f"PostgreSQL, 12 partitions, {count:,} messages"
+        bench.compare(title, contenders, reference="1 process", rounds=3, warm_up=False)
+
+
+def _partitions(bench: Bench, kafka: Cluster, count: int) -> None:
+    with contextlib.ExitStack() as stack:
+        sides = {number: stack.enter_context(consuming.side(kafka, count, partitions=number)) for number in PARTITIONS}
+        contenders = {_of(number, "partition", "partitions"): partial(_file, side) for number, side in sides.items()}
+        title = f"Text file, one process, {count:,} messages"
+        bench.compare(title, contenders, reference="1 partition", rounds=3, warm_up=False)
+
+
+def _messages(bench: Bench, kafka: Cluster) -> None:
+    rows = []
+    for messages in (20_000,) if bench.quick else MESSAGES:
+        with consuming.side(kafka, messages) as side:
+            figures = _file(side)
+        rows.append((f"{messages:,}", figures["records/s"], figures["peak MB"]))
+    bench.rows(["messages into the text file, one run each", "records/s", "peak MB of the consumer"], rows)
+
+
+def _of(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def _file(side: Side) -> Figures:

@@ -12,7 +12,7 @@ from benchmarks import harness, stack
 from benchmarks.harness import Bench, scratch
 
 NAME, TITLE = "processes", "Start-up and memory"
-STARTS = 5
+STARTS = 3
 MESSAGES = 2_000
 ROLES = {
     "runall": "supervisor",
