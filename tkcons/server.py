@@ -13,6 +13,7 @@ from tkcons import groups, web
 from tkcons.conf import settings
 from tkcons.errors import TkconsError
 from tkcons.sinks.file import TextFileSink
+from tkcons.viewer import ending
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ def started() -> None:
     if token:
         clear_files(token)
     web.resume()
+    ending.watch()
 
 
 def clear_files(token: str) -> None:

@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 from tk.access import Caller, require
 from tkcons.conf import settings
 from tkcons.guard import guarded
-from tkcons.viewer import cursor, live, search, store
+from tkcons.viewer import cursor, ending, live, search, store
 from tkcons.viewer.hub import Viewer, hub
 from tkcons.viewer.live import View
 from tkcons.viewer.query import Form
@@ -106,6 +106,7 @@ class _AsyncBody(_Stream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         viewer = self._viewer
         viewer.loop = asyncio.get_running_loop()
+        ending.watch()
         try:
             yield FIRST
             while self._goes_on():
