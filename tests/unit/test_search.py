@@ -13,6 +13,7 @@ from tests.storing import numbered, place, store
 from tk.access import CODE, Caller
 from tk.errors import Forbidden, Unauthenticated
 from tkcons.viewer import cursor, scan, search
+from tkcons.viewer import store as stores
 from tkcons.viewer.cursor import BadCursor
 from tkcons.viewer.query import BadQuery, Form, Query
 from tkcons.viewer.rows import Found
@@ -72,6 +73,7 @@ LOOKED_FOR = [
 @pytest.mark.parametrize(("query", "wanted"), LOOKED_FOR)
 def test_each_message_once_newest_first(monkeypatch, query, wanted):
     monkeypatch.setattr(scan, "SLICE", 4)
+    monkeypatch.setattr(stores, "NEAR", 1)
     mixed()
     assert numbers(pages(query)) == [n for n in reversed(range(60)) if wanted(n)]
 
