@@ -150,7 +150,10 @@ def _delays(connection: Any, seconds: float, keep: int) -> list[str | float]:
         relay = Watched("default")
         running = threading.Thread(target=relay.run)
         running.start()
-        time.sleep(1)
+        publish(TOPIC, b"a", key="first")  # the producer connects
+        while not delays:
+            time.sleep(0.05)
+        delays.clear()
         began = time.perf_counter()
         threads = [threading.Thread(target=commit, args=[number]) for number in range(4)]
         for thread in threads:
