@@ -1,4 +1,4 @@
-"""Batches of 10,000 lines over HTTP against the raw client: produce_batch(), and produce() with key and headers.
+"""Batches over HTTP against the raw client: produce_batch(), and produce() with key and headers.
 
 One granian worker, DEBUG off, an API token; two connections send one batch after the other.
 """
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -48,14 +49,14 @@ def measure(bench: Bench) -> None:
         token = subprocess.run(make, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout.strip()
         stack.enter_context(serve("fast lane", PORT, env, data))
 
-        def over_http(query: str, kind: str, body: bytes) -> Callable[[], Figures]:
+        def over_http(query: str, kind: str, body: bytes, count: int = batches) -> Callable[[], Figures]:
             headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
-            return lambda: _over_http(f"/tkprod?{query}", headers, body, batches)
+            return lambda: _over_http(f"/tkprod?{query}", headers, body, count)
 
         bench.compare(
             f"values of 100 bytes, {LINES:,} a batch",
             {
-                "produce_batch": lambda: _produce_batch(kafka.bootstrap, batches * LINES),
+                "produce_batch": lambda: raw_batches(kafka.bootstrap, batches * LINES),
                 "lines, summary": over_http("lines=1&summary=1", "text/plain", TEXT),
                 "NDJSON, summary": over_http("summary=1", "application/x-ndjson", PLAIN),
                 "lines, an answer each": over_http("lines=1", "text/plain", TEXT),
@@ -64,10 +65,21 @@ def measure(bench: Bench) -> None:
             reference="produce_batch",
             goals={"lines, summary": 0.80},
         )
+        for size in (1_000, 100_000):
+            count = max(CONNECTIONS, batches * LINES // size // 2)
+            text = b"".join([b"%09d" % number + b"x" * 91 + b"\n" for number in range(size)])
+            bench.compare(
+                f"values of 100 bytes, {size:,} a batch",
+                {
+                    "produce_batch": partial(raw_batches, kafka.bootstrap, count * size, size),
+                    "lines, summary": over_http("lines=1&summary=1", "text/plain", text, count),
+                },
+                reference="produce_batch",
+            )
         bench.compare(
             f"values of 100 bytes with a key and two headers, {LINES:,} a batch",
             {
-                "produce()": lambda: _produce(kafka.bootstrap, batches * LINES),
+                "produce()": lambda: raw_singly(kafka.bootstrap, batches * LINES),
                 "NDJSON, summary": over_http("summary=1", "application/x-ndjson", KEYED),
                 "NDJSON, an answer each": over_http("", "application/x-ndjson", KEYED),
             },
@@ -95,10 +107,10 @@ class _Raw:
         return {"records/s": records / (time.perf_counter() - began)}
 
 
-def _produce_batch(bootstrap: str, records: int) -> Figures:
+def raw_batches(bootstrap: str, records: int, size: int = LINES) -> Figures:
     raw, value, began = _Raw(bootstrap), b"x" * 100, time.perf_counter()
-    for _ in range(0, records, LINES):
-        messages = [{"value": value, "callback": raw.delivered} for _ in range(LINES)]
+    for _ in range(0, records, size):
+        messages = [{"value": value, "callback": raw.delivered} for _ in range(size)]
         while messages:
             taken = raw.client.produce_batch(TOPIC, messages)
             messages = messages[taken:]
@@ -106,7 +118,7 @@ def _produce_batch(bootstrap: str, records: int) -> Figures:
     return raw.rate(records, began)
 
 
-def _produce(bootstrap: str, records: int) -> Figures:
+def raw_singly(bootstrap: str, records: int) -> Figures:
     raw, value, began = _Raw(bootstrap), b"x" * 100, time.perf_counter()
     for number in range(records):
         headers = [("source", b"bench"), ("trace", b"0123456789")]
@@ -122,6 +134,8 @@ def _produce(bootstrap: str, records: int) -> Figures:
 
 
 def _over_http(target: str, headers: dict[str, str], body: bytes, batches: int) -> Figures:
+    size = body.count(b"\n")
+
     def send(count: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
         for _ in range(count):
@@ -129,13 +143,13 @@ def _over_http(target: str, headers: dict[str, str], body: bytes, batches: int) 
             answer = connection.getresponse()
             told = answer.read()
             assert answer.status == 200, told[-500:]
-            assert b'"produced":%d,' % LINES in told[-200:], told[-500:]
+            assert b'"produced":%d,' % size in told[-200:], told[-500:]
         connection.close()
 
     began = time.perf_counter()
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         list(pool.map(send, [batches // CONNECTIONS] * CONNECTIONS))
-    return {"records/s": batches * LINES / (time.perf_counter() - began)}
+    return {"records/s": batches * size / (time.perf_counter() - began)}
 
 
 if __name__ == "__main__":

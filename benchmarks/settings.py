@@ -10,5 +10,4 @@ os.environ.setdefault("LOG_LEVEL", "WARNING")
 
 from tutorialkafka.settings import *  # noqa: F403
 
-TK = {"TOPICS": ["bench-*"]}
 TKCONS = {"SINKS": {"bench": json.loads(os.environ["BENCH_SINK"])} if "BENCH_SINK" in os.environ else {}}

@@ -1,4 +1,4 @@
-"""The product as it runs: `make run` in a folder, or a web server alone, on free ports."""
+"""The product as it runs: what `make run` starts, in a folder of its own, on free ports."""
 
 import contextlib
 import http.client
@@ -12,27 +12,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.harness import ROOT, scratch
-from tklocal.kafka import Cluster
+from benchmarks.harness import ROOT
 
 PATIENCE = 120.0
 
 
 @dataclass
 class Site:
-    """A running web server. token: an API token that may produce, or nothing where none is wanted."""
+    """What `make run` has started; `port` is the web server's."""
 
     port: int
     process: "subprocess.Popen[str]"
-    token: str = ""
-    seconds: float = 0.0  # from the start of the process until it was ready
+    seconds: float  # from the start of the process until it was ready
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
 
 @contextlib.contextmanager
@@ -50,42 +44,7 @@ def make_run(folder: Path) -> Iterator[Site]:
     with _process([sys.executable, "manage.py", "runall"], environment) as process:
         assert process.stdout is not None
         assert any("Everything runs" in line for line in process.stdout), "make run did not start"
-        yield Site(port, process, seconds=time.perf_counter() - began)
-
-
-@contextlib.contextmanager
-def web(kafka: Cluster) -> Iterator[Site]:
-    """Production's settings, SQLite, one worker of granian, and a token that may produce."""
-    with scratch() as folder:
-        environment = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "benchmarks.settings",
-            "SECRET_KEY": "only-for-benchmarks-" + "x" * 50,
-            "ALLOWED_HOSTS": "127.0.0.1",
-            "DATA": str(folder),
-            "DATABASE_URL": f"sqlite:///{folder / 'db.sqlite3'}",
-            "KAFKA_BROKER_URL": kafka.bootstrap,
-        }
-        manage = [sys.executable, "manage.py"]
-        subprocess.run([*manage, "migrate", "-v0"], cwd=ROOT, env=environment, check=True)
-        made = subprocess.run(
-            [*manage, "token", "create", "bench", "--scope", "tk.produce"],
-            cwd=ROOT,
-            env=environment,
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        (port,) = free_ports(1)
-        server = [sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
-        with _process([*server, "--log-level", "warning", "tutorialkafka.asgi:application"], environment) as process:
-            site = Site(port, process, made.stdout.split()[-1])
-            deadline = time.monotonic() + PATIENCE
-            while not _ready(site):
-                assert time.monotonic() < deadline, "the web server did not start"
-                assert process.poll() is None, "the web server ended"
-                time.sleep(0.1)
-            yield site
+        yield Site(port, process, time.perf_counter() - began)
 
 
 @contextlib.contextmanager
@@ -104,15 +63,6 @@ def _process(command: list[str], environment: dict[str, str]) -> Iterator["subpr
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE)
-
-
-def _ready(site: Site) -> bool:
-    try:
-        connection = site.connect()
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
 
 
 def free_ports(count: int) -> list[int]:
