@@ -24,6 +24,7 @@ def test_kill_9_at_each_step_of_the_database(stand: Stand):
     kill_at_each(stand, DATABASE, "database", "handler")
 
 
+@pytest.mark.long
 @protected_by("cutting_off", "duplicates")
 def test_kill_9_at_each_step_of_a_file(stand: Stand):
     kill_at_each(stand, FILE, "file", "text")

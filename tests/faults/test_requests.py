@@ -134,9 +134,9 @@ def test_workers_are_forked_from_a_preloaded_parent(stand: Stand):
 
 
 @pytest.mark.long
+@pytest.mark.xfail(reason="under libfaketime librdkafka's waits stand still: docs/reliability, what is not proven")
 @pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not there (Debian: apt-get install faketime)")
 def test_clocks_jump_by_an_hour(stand: Stand):
-    """Forwards. Backwards, librdkafka itself stands still as long as the jump (docs/reliability)."""
     stand.make_topic()
     stand.make_topic(1, f"{stand.topic}.dead")
     jump = stand.folder / "jump"
