@@ -1,6 +1,6 @@
 """A form that produces: for trying things out, with the same rules, permissions and producer as /tkprod."""
 
-from concurrent.futures import Future
+from itertools import repeat
 from typing import Any
 
 from django import forms
@@ -9,10 +9,10 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
 
-from tk import access, api, producer
+from tk import access, api
 from tk.access import Caller
 from tk.conf import settings as tk_settings
-from tk.errors import BadRequest, OutcomeUnknown, TkError
+from tk.errors import BadRequest, TkError
 from tk.record import Receipt, Record
 from tkcons.guard import guarded
 
@@ -75,25 +75,9 @@ def produce(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 
 def _send(record: Record, count: int, caller: Caller) -> list[Receipt | TkError]:
-    """Send the record so often; what became of each. Raises what kept the first from being handed over."""
+    """Send the record so often; what became of each. Raises what kept all of them out."""
     access.require(caller, PRODUCE, record.topic)
-    futures: list[Future[Receipt | TkError]] = []
-    refused: list[Receipt | TkError] = []
-    for number in range(count):
-        future: Future[Receipt | TkError] = Future()
-        try:
-            producer.submit(record, future.set_result)
-        except TkError as error:
-            if number == 0:
-                raise
-            refused = [error] * (count - number)
-            break
-        futures.append(future)
-    return [_outcome(future) for future in futures] + refused
-
-
-def _outcome(future: "Future[Receipt | TkError]") -> Receipt | TkError:
-    try:
-        return future.result(tk_settings.REQUEST_TIMEOUT)
-    except TimeoutError:
-        return OutcomeUnknown()
+    outcomes = api.produce_many(repeat(record, count))
+    if isinstance(outcomes[0], TkError) and not any(isinstance(outcome, Receipt) for outcome in outcomes):
+        raise outcomes[0]
+    return outcomes
