@@ -24,6 +24,8 @@ def main() -> None:
         for name, (path, scheme, width) in PICTURES.items():
             page = browser.new_page(viewport={"width": width, "height": 640}, color_scheme=scheme, locale="en")
             page.goto(SITE + path)
+            if path == "/tkcons/read":
+                page.locator("#live[data-state=live]").wait_for()
             page.screenshot(path=IMAGES / f"{name}.png")
         browser.close()
 
