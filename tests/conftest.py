@@ -1,7 +1,9 @@
 """Fixtures of the whole suite: a real Apache Kafka and a real PostgreSQL, started once each, on free ports."""
 
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -70,6 +72,7 @@ def topic(make_topic: Callable[..., str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with Postgres(tmp_path_factory.mktemp("postgres")) as server:
+def postgres() -> Iterator[Postgres]:
+    # Not below pytest's own folder: another run closes that to the account that the server runs as.
+    with tempfile.TemporaryDirectory(prefix="tutorialkafka-postgres-") as folder, Postgres(Path(folder)) as server:
         yield server
