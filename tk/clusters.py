@@ -4,6 +4,7 @@ The hot path asks tk.topics, which remembers. Every answer here comes, or is ref
 """
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, cast
@@ -171,7 +172,10 @@ def create(
     _change(topics.client().create_topics([new], request_timeout=CHANGE_SECONDS)[name], name)
     logger.warning("topic created", extra={"action": "create_topic", "topic": name, "by": caller.name})
     trail.note(caller, f"topic {name}", "created", trail.ADDED)
-    return next(iter(describe([name])), Described(name, "", internal=False, partitions=()))
+    deadline = time.monotonic() + ASK_SECONDS
+    while not (found := describe([name])) and time.monotonic() < deadline:
+        time.sleep(0.05)  # the controller answers before every broker knows
+    return next(iter(found), Described(name, "", internal=False, partitions=()))
 
 
 def delete(name: str, caller: Caller) -> None:
