@@ -272,7 +272,7 @@ class DeadLetterAdmin(BigTable, ReadOnly, MaskedHeaders, LetterBase):
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[DeadLetter]", search_term: str
     ) -> "tuple[QuerySet[DeadLetter], bool]":
-        return (queryset.filter(deadletters.matches(search_term)) if search_term else queryset), False
+        return (deadletters.search(queryset, search_term) if search_term else queryset), False
 
     def has_settle_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(deadletters.SETTLE)

@@ -45,6 +45,22 @@ def check_names(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> li
 
 
 @register("tkcons")
+def check_mask(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
+    """tkcons.E009: TKCONS["MASK"] is not of its form, and would hide something else than meant, or nothing."""
+    hint = 'As {"fields": ["card", "customer.email"], "headers": ["authorization"]}.'
+    given: Any = settings.MASK
+    if not isinstance(given, Mapping):
+        return [Error(f"TKCONS['MASK'] is {given!r}.", hint=hint, id="tkcons.E009")]
+    return [
+        Error(f"TKCONS['MASK'][{name!r}] is {listed!r}.", hint=hint, id="tkcons.E009")
+        for name, listed in given.items()
+        if name not in {"fields", "headers"}
+        or not isinstance(listed, list | tuple)
+        or not all(isinstance(each, str) and all(each.split(".") if name == "fields" else [each]) for each in listed)
+    ]
+
+
+@register("tkcons")
 def check_protocol(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
     """tkcons.E008: options of the classic protocol in KAFKA_CLIENT, where the group protocol is KIP-848's."""
     refused = [name for name in CLASSIC_ONLY if name in getattr(django_settings, "KAFKA_CLIENT", {})]

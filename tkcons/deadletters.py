@@ -6,6 +6,7 @@ import traceback
 import uuid
 from collections.abc import Collection, Iterable
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_NOT_AVAILABLE, Message
@@ -17,8 +18,10 @@ from tk import producer, trail
 from tk.access import Caller, require
 from tk.errors import BrokerRefused, InvalidTimestamp, TooLarge
 from tk.record import EVENT_ID_HEADER, Headers, Receipt, Record, dump_headers, load_headers
+from tkcons import reader
 from tkcons.errors import StaleOwner, UnknownLetter
 from tkcons.lookups import Contains
+from tkcons.masking import mask
 from tkcons.models import DeadLetter
 from tkcons.sinks.base import Place
 
@@ -28,6 +31,8 @@ SETTLE = "tkcons.settle_deadletter"
 VIEW = "tkcons.view_deadletter"
 HEADER = "dead-letter-"  # what the headers' names begin with that tell a letter's origin
 CAUSE_CHARACTERS = 2_000
+FOUND = 1_000  # by key or value at most, where fields are hidden; no page shows more
+CHUNK = 20  # letters in memory while they are looked through; each may have megabytes
 TRACEBACK_CHARACTERS = 8_000  # the end of it: in the database; a quarter of it in the header
 
 
@@ -112,11 +117,11 @@ def find(
     letters = seen(caller).defer("key", "value", "headers", "traceback")
     exact = {"group": group, "topic": topic, "state": state, "made_at__gte": since, "made_at__lt": until}
     letters = letters.filter(**{name: value for name, value in exact.items() if value})
-    if text:
-        letters = letters.filter(matches(text))
     if before is not None:
         made, key = before
         letters = letters.filter(made_at__lte=made).exclude(made_at=made, pk__gte=key)
+    if text:
+        letters = search(letters, text, in_messages=caller.may(reader.VIEW))
     return list(letters[:limit])
 
 
@@ -134,10 +139,36 @@ def require_settle(caller: Caller) -> None:
 
 
 def matches(text: str) -> Q:
-    """Letters with this text in group, topic, cause, key or value."""
+    """Letters with this text in group, topic, cause, key or value as they are stored: for who may see all of it."""
+    return _told(text) | _held(text)
+
+
+def search(letters: QuerySet[DeadLetter], text: str, *, in_messages: bool = True) -> QuerySet[DeadLetter]:
+    """Letters that match by what people see of them: a masked value cannot be guessed at.
+
+    With fields to hide, so many as FOUND are found by key or value, the first in the order of `letters`.
+    in_messages: whether keys and values are looked at; who may not read them cannot guess them either.
+    """
+    hidden, data = mask(), text.encode()
+    if not in_messages:
+        return letters.filter(_told(text))
+    if not hidden:
+        return letters.filter(matches(text))
+    shown = (
+        letter.pk
+        for letter in letters.filter(_held(text)).defer(None).only("key", "value").iterator(CHUNK)
+        if any(data in (hidden.data(_bytes(part)) or b"") for part in (letter.key, letter.value))
+    )
+    return letters.filter(_told(text) | Q(pk__in=list(islice(shown, FOUND))))
+
+
+def _told(text: str) -> Q:
+    return Q(group__contains=text) | Q(topic__contains=text) | Q(cause__contains=text) | Q(pk=text)
+
+
+def _held(text: str) -> Q:
     data = text.encode()
-    found = Q(group__contains=text) | Q(topic__contains=text) | Q(cause__contains=text) | Q(pk=text)
-    return found | Q(Contains("key", data)) | Q(Contains("value", data))
+    return Q(Contains("key", data)) | Q(Contains("value", data))
 
 
 def resend(ids: Collection[str], caller: Caller, using: str | None = None) -> int:

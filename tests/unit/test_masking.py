@@ -3,11 +3,13 @@
 import json
 
 import pytest
+from django.utils import timezone
 
 from tests.storing import store
-from tk.access import CODE
-from tkcons import reader
+from tk.access import CODE, Caller
+from tkcons import deadletters, reader
 from tkcons.masking import HIDDEN, Mask
+from tkcons.models import DeadLetter
 from tkcons.viewer import search
 from tkcons.viewer.export import FORMATS, export
 from tkcons.viewer.query import Query
@@ -66,3 +68,29 @@ def test_no_way_out_shows_it_and_no_search_finds_it(settings):
         assert b"".join(export(CODE, query, "jsonl")) == b""
     assert len(search.find(CODE, Query(text='"id":7')).rows) == 0  # the stored text has a space there
     assert len(search.find(CODE, Query(header="authorization")).rows) == 1
+
+
+@pytest.mark.django_db
+def test_no_search_of_dead_letters_finds_it(settings, monkeypatch, admin_client):
+    now = timezone.now()
+    for number, value in enumerate([b'{"card": "4111", "id": 7}', b'{"id": 7}', b"4111 is plain", b'{"id": 8}']):
+        given = {"id": f"{number:032x}", "offset": number, "value": value, "key": value, "made_at": now, "cause": "E"}
+        DeadLetter.objects.create(group="g", topic="t", topic_id="t", partition=0, tries=1, changed_at=now, **given)
+
+    def found(text: str, caller: Caller = CODE, **given: object) -> list[int]:
+        shown = admin_client.get("/admin/tkcons/deadletter/", {"q": text}).context["cl"].result_list
+        offsets = [letter.offset for letter in deadletters.find(caller, text=text, **given)]
+        assert given or caller is not CODE or offsets == [letter.offset for letter in shown]
+        return offsets
+
+    assert found("4111") == [2, 0]
+    settings.TKCONS = {"MASK": {"fields": ["card"]}}
+    assert found("4111") == [2]
+    assert found('"id": 7') == [1]  # a masked value is written anew, without the space
+    assert found("id") == [3, 1, 0]
+    assert found("E") == [3, 2, 1, 0]
+    monkeypatch.setattr(deadletters, "FOUND", 2)
+    assert found("id", before=(now, f"{3:032x}"), limit=2) == [1, 0]
+    reads_no_messages = Caller("t", None, frozenset({"tkcons.view_deadletter"}))
+    assert found("4111 is", reads_no_messages) == []
+    assert found("E", reads_no_messages) == [3, 2, 1, 0]

@@ -32,6 +32,30 @@ def test_an_unknown_value(settings, given):
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        ["card"],
+        None,
+        {"field": ["card"]},
+        {"fields": "card"},  # would hide fields of one letter
+        {"headers": {"authorization"}},
+        {"fields": [7]},
+        {"fields": ["customer."]},
+        {"headers": [""]},
+    ],
+)
+def test_a_mask_that_is_not_of_its_form(settings, given):
+    settings.TKCONS = {"MASK": given}
+    assert ids(checks.check_mask(None)) == ["tkcons.E009"]
+
+
+@pytest.mark.parametrize("given", [{}, {"fields": ["card", "customer.email"]}, {"headers": ("x.y.",), "fields": []}])
+def test_a_mask(settings, given):
+    settings.TKCONS = {"MASK": given}
+    assert checks.check_mask(None) == []
+
+
+@pytest.mark.parametrize(
     "option", ["session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy", "group.protocol.type"]
 )
 def test_an_option_that_the_protocol_does_not_know(settings, option):
