@@ -100,7 +100,8 @@ class _Claim:
     def remember(self, answer: Answer) -> Answer:
         """Record the answer and give it, or the one that another attempt, taken for dead, was first to record."""
         try:
-            if not self._rows.filter(answer=None).update(answer=answer.body, content_type=answer.content_type):
+            given = {"answer": answer.body, "content_type": answer.content_type, "answered_at": Now()}
+            if not self._rows.filter(answer=None).update(**given):
                 row = self._rows.exclude(answer=None).first()
                 return answer if row is None else _recorded(row)
         except DatabaseError as error:  # the message is there and its sender must hear it

@@ -51,12 +51,16 @@ class IdempotentRequest(models.Model):
     content_type = models.CharField(_("content type"), max_length=100, blank=True)
     answer = models.BinaryField(_("answer"), null=True)  # NULL: not acknowledged, or not known to be
     created_at = models.DateTimeField(_("accepted"), db_default=Now())
+    answered_at = models.DateTimeField(_("acknowledged"), null=True)
 
     class Meta:
         verbose_name = _("idempotent request")
         verbose_name_plural = _("idempotent requests")
         constraints = [models.UniqueConstraint(fields=["caller", "method", "path", "key"], name="tk_idempotent_unique")]
-        indexes = [models.Index("created_at", name="tk_idempotent_created")]
+        indexes = [
+            models.Index("created_at", name="tk_idempotent_created"),
+            models.Index("event_id", name="tk_idempotent_event"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.caller} {self.method} {self.path} {self.key}"

@@ -24,6 +24,9 @@ class Position(models.Model):
     # is being tried from next_offset on (null: none), and how often that was begun, if it is a single message.
     trying_until = models.BigIntegerField(null=True)
     tries = models.PositiveIntegerField(_("tries"), default=0)
+    # The process that made the last claim, host:pid, and the next offset then: it alone writes from there on.
+    claimed_by = models.CharField(_("claimed by"), max_length=100, default="", db_default="", blank=True)
+    claimed_from = models.BigIntegerField(null=True)
 
     class Meta:
         verbose_name = _("position")
@@ -34,6 +37,10 @@ class Position(models.Model):
 
     def __str__(self) -> str:
         return f"{self.group} {self.topic}[{self.partition}]@{self.next_offset}"
+
+    def writer(self, offset: int) -> str:
+        """The process that stored or handled this offset; empty where it held an earlier claim, which is not recorded."""
+        return self.claimed_by if self.claimed_from is not None and offset >= self.claimed_from else ""
 
 
 class Message(models.Model):

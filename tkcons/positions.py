@@ -12,6 +12,7 @@ from tkcons import repeats
 from tkcons.conf import settings
 from tkcons.errors import SinkUnavailable, StaleOwner
 from tkcons.models import Gap, Message, Position, SeenEvent
+from tkcons.processes import this_process
 from tkcons.repeats import Event, Found
 from tkcons.sinks.base import Batch, Claim, Place
 
@@ -31,7 +32,8 @@ def claim(group: str, places: Iterable[Place], using: str) -> tuple[dict[Place, 
         limit_waits(using)
         for place in wanted:
             rows = Position.objects.using(using).filter(group=group, topic_id=place.topic_id, partition=place.partition)
-            if rows.update(generation=F("generation") + 1, topic=place.topic):
+            owner = {"claimed_by": this_process(), "claimed_from": F("next_offset")}
+            if rows.update(generation=F("generation") + 1, topic=place.topic, **owner):
                 row = rows.get()
                 claims[place] = Claim(row.generation, row.next_offset)
                 keys[place] = row.pk

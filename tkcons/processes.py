@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Sequence
@@ -13,6 +14,11 @@ from tkcons.conf import settings
 logger = logging.getLogger(__name__)
 
 STABLE_SECONDS = 60.0  # a child that lived so long starts again with the shortest pause
+
+
+def this_process() -> str:
+    """For people: host:pid."""
+    return f"{socket.gethostname()[:60]}:{os.getpid()}"
 
 
 @dataclass

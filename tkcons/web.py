@@ -7,7 +7,6 @@ group; without one, the one web process that has the group's lease does. All thr
 import atexit
 import logging
 import os
-import socket
 import threading
 
 from django.conf import settings as django_settings
@@ -17,6 +16,7 @@ from tkcons import groups
 from tkcons.conf import settings
 from tkcons.groups import Heartbeat
 from tkcons.models import Group
+from tkcons.processes import this_process
 from tkcons.runner import Runner
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self._owner = f"{socket.gethostname()[:60]}:{self.pid}"
+        self._owner = this_process()
         self._runners: dict[str, tuple[Runner, threading.Thread]] = {}
         self._wake = threading.Event()
         self._ending = threading.Event()

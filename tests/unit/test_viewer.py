@@ -3,15 +3,21 @@
 import csv
 import io
 import json
+import os
+import socket
+import uuid
+from datetime import UTC, datetime
 
 import pytest
 from django.utils import timezone
 
 from tests.storing import store
 from tk import answer
-from tk.models import OutboxEvent
+from tk.models import IdempotentRequest, OutboxEvent
 from tk.record import EVENT_ID_HEADER, Receipt, dump_headers
+from tkcons import positions
 from tkcons.models import DeadLetter, Gap, Position
+from tkcons.sinks.base import Place
 from tkcons.viewer.present import ALL, NODES, present
 
 pytestmark = pytest.mark.django_db
@@ -68,6 +74,32 @@ def test_the_way_of_a_message(client):
         assert step in page
     store("plain", topic="plain")
     assert "not recorded" in text(client.get("/tkcons/read/plain/0/0", headers=HTML))
+
+
+def test_the_way_of_a_message_with_an_idempotency_key(client):
+    given = {"event_id": uuid.uuid4(), "attempt": 2, "created_at": datetime(2025, 3, 1, tzinfo=UTC)}
+    IdempotentRequest.objects.create(**given, answered_at=datetime(2025, 3, 2, tzinfo=UTC))
+    store("sent", headers=((EVENT_ID_HEADER, str(given["event_id"]).encode()),))
+    page = text(client.get("/tkcons/read/orders/0/0", headers=HTML))
+    assert f"with an Idempotency-Key, event {given['event_id']}, attempts: 2" in page
+    assert page.index("2025-03-01") < page.index("Acknowledged") < page.index("2025-03-02")
+
+
+def test_which_process_stored_and_handled_it(client):
+    position = store("before it was recorded")
+    handled = {"topic": "orders", "topic_id": "orders", "partition": 0, "start_offset": 0, "next_offset": 0}
+    Position.objects.create(group="billing", stores=False, **handled)
+    place = Place("orders", "orders", 0)
+    positions.claim("g", [place], "default")
+    positions.claim("billing", [place], "default")
+    store("after")
+    Position.objects.filter(group="billing").update(next_offset=2)
+    me = f"by the process {socket.gethostname()}:{os.getpid()}"
+    older, newer = (text(client.get(f"/tkcons/read/orders/0/{offset}", headers=HTML)) for offset in (0, 1))
+    assert (older.count(me), older.count("the process is not recorded")) == (1, 1)  # billing began with this process
+    assert (newer.count(me), newer.count("the process is not recorded")) == (2, 0)
+    position.refresh_from_db()
+    assert (position.claimed_from, position.generation) == (1, 1)
 
 
 def test_who_may_not_see_dead_letters_sees_no_cause(client, django_user_model):

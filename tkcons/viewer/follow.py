@@ -9,7 +9,7 @@ from django.db import router
 from django.utils.translation import gettext as _
 
 from tk.access import Caller
-from tk.models import OutboxEvent
+from tk.models import IdempotentRequest, OutboxEvent
 from tk.record import EVENT_ID_HEADER, load_headers
 from tkcons.models import DeadLetter, Gap, Message, Position
 from tkcons.viewer import store
@@ -35,16 +35,12 @@ def steps(stored: Stored, caller: Caller) -> list[Step]:
 
 def _sending(stored: Stored) -> Iterator[Step]:
     message = stored.message
-    event = None if message is None else _event(message)
-    not_recorded = _("not recorded")
-    if event is None:
-        yield Step(_("Accepted"), detail=not_recorded, state="unknown")
-    else:
-        yield Step(_("Accepted"), event.created_at, _("in the outbox, event %(id)s") % {"id": event.event_id})
+    accepted, acknowledged_at = _accepted(message)
+    yield accepted
     address = stored.address
     place = f"{address.topic}[{address.partition}]@{address.offset}"
-    if event is not None and event.sent_at is not None:
-        yield Step(_("Acknowledged"), event.sent_at, place)
+    if acknowledged_at is not None:
+        yield Step(_("Acknowledged"), acknowledged_at, place)
     elif message is not None and message.timestamp is not None and message.timestamp_type == 1:
         yield Step(
             _("Acknowledged"), as_time(message.timestamp), _("%(place)s, written by the broker") % {"place": place}
@@ -53,7 +49,7 @@ def _sending(stored: Stored) -> Iterator[Step]:
         detail = _("%(place)s; the time is the producer's own") % {"place": place}
         yield Step(_("Acknowledged"), as_time(message.timestamp), detail)
     else:
-        yield Step(_("Acknowledged"), detail=f"{place}, {not_recorded}", state="unknown")
+        yield Step(_("Acknowledged"), detail=f"{place}, {_('not recorded')}", state="unknown")
 
 
 def _storing(stored: Stored) -> Iterator[Step]:
@@ -61,7 +57,7 @@ def _storing(stored: Stored) -> Iterator[Step]:
         message = stored.messages.get(place.pk)
         name = _("Stored by %(group)s") % {"group": place.group}
         if message is not None:
-            yield Step(name, message.stored_at)
+            yield Step(name, message.stored_at, _by(message.position, message.offset))
         elif place.next_offset <= stored.address.offset:
             left = stored.address.offset - place.next_offset
             yield Step(name, detail=_("not yet: %(count)d before it") % {"count": left}, state="waiting")
@@ -84,7 +80,7 @@ def _handling(stored: Stored) -> Iterator[Step]:
     for position in rows.filter(topic_id=address.topic_id) if address.topic_id else rows:
         name = _("Handled by %(group)s") % {"group": position.group}
         if position.next_offset > address.offset >= position.start_offset:
-            yield Step(name, detail=_("the time is not recorded"))
+            yield Step(name, detail=f"{_by(position, address.offset)}; {_('the time is not recorded')}")
         elif position.next_offset == address.offset and position.tries:
             yield Step(
                 name, detail=_("being tried, so far %(count)d times") % {"count": position.tries}, state="waiting"
@@ -109,12 +105,30 @@ def _letters(stored: Stored, caller: Caller) -> Iterator[Step]:
             yield Step(letter.get_state_display().capitalize(), letter.changed_at, by, state)
 
 
-def _event(message: Message) -> OutboxEvent | None:
-    """The row of the outbox, if the message came from there and the row is still kept."""
+def _by(position: Position, offset: int) -> str:
+    writer = position.writer(offset)
+    return _("by the process %(name)s") % {"name": writer} if writer else _("the process is not recorded")
+
+
+def _accepted(message: Message | None) -> tuple[Step, datetime | None]:
+    """How it was accepted and when it was acknowledged, where the row of the outbox or of the request is still kept."""
+    event_id = None if message is None else _event_id(message)
+    name = _("Accepted")
+    if event_id is not None:
+        events = OutboxEvent.objects.using(router.db_for_write(OutboxEvent)).filter(event_id=event_id)
+        if event := events.only("created_at", "sent_at").first():
+            return Step(name, event.created_at, _("in the outbox, event %(id)s") % {"id": event_id}), event.sent_at
+        requests = IdempotentRequest.objects.using(router.db_for_write(IdempotentRequest)).filter(event_id=event_id)
+        if request := requests.only("created_at", "answered_at", "attempt").first():
+            told = _("with an Idempotency-Key, event %(id)s, attempts: %(count)d")
+            detail = told % {"id": event_id, "count": request.attempt}
+            return Step(name, request.created_at, detail), request.answered_at
+    return Step(name, detail=_("not recorded"), state="unknown"), None
+
+
+def _event_id(message: Message) -> uuid.UUID | None:
     value = dict(load_headers(message.headers)).get(EVENT_ID_HEADER)
     try:
-        event_id = uuid.UUID((value or b"").decode())
+        return uuid.UUID((value or b"").decode())
     except ValueError:
         return None
-    events = OutboxEvent.objects.using(router.db_for_write(OutboxEvent))
-    return events.filter(event_id=event_id).defer("value").first()

@@ -74,6 +74,7 @@ def test_a_repeat_gets_the_first_answer_and_sends_nothing(post, read, topic, row
     assert (again.status_code, again.content, again["Content-Type"]) == (200, first.content, first["Content-Type"])
     assert post("other").content == b"Produced message."
     assert len(read(topic)) == 2
+    assert all(row.created_at < row.answered_at for row in rows.all())
     assert len({row.event_id for row in rows.all()}) == 2
     assert ids(read(topic)) == [("tk-event-id", str(row.event_id).encode()) for row in rows.order_by("pk")]
 
