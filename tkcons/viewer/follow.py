@@ -49,7 +49,7 @@ def _sending(stored: Stored) -> Iterator[Step]:
         detail = _("%(place)s; the time is the producer's own") % {"place": place}
         yield Step(_("Acknowledged"), as_time(message.timestamp), detail)
     else:
-        yield Step(_("Acknowledged"), detail=f"{place}, {_('not recorded')}", state="unknown")
+        yield Step(_("Acknowledged"), detail=place + ", " + _("not recorded"), state="unknown")
 
 
 def _storing(stored: Stored) -> Iterator[Step]:
@@ -80,7 +80,7 @@ def _handling(stored: Stored) -> Iterator[Step]:
     for position in rows.filter(topic_id=address.topic_id) if address.topic_id else rows:
         name = _("Handled by %(group)s") % {"group": position.group}
         if position.next_offset > address.offset >= position.start_offset:
-            yield Step(name, detail=f"{_by(position, address.offset)}; {_('the time is not recorded')}")
+            yield Step(name, detail=_by(position, address.offset) + "; " + _("the time is not recorded"))
         elif position.next_offset == address.offset and position.tries:
             yield Step(
                 name, detail=_("being tried, so far %(count)d times") % {"count": position.tries}, state="waiting"
