@@ -24,11 +24,11 @@ def measure(bench: Bench) -> None:
         following = threading.Event()
         threading.Thread(target=_follow, args=(site, seen, following), daemon=True).start()
         assert following.wait(30), "the stream of events did not begin"
-        _post(site, 1_000_000)  # the first finds connections and metadata cold
+        post(site, 1_000_000)  # the first finds connections and metadata cold
         _wait(seen, 1)
         posted = {}
         for number in range(messages):
-            posted[number] = _post(site, number)
+            posted[number] = post(site, number)
             time.sleep(PAUSE)
         _wait(seen, messages + 1)
     delays = [1000 * (seen[number] - began) for number, (began, _) in posted.items()]
@@ -36,19 +36,19 @@ def measure(bench: Bench) -> None:
     bench.rows(
         [f"{messages} messages, one after the other", "p50 ms", "p99 ms", "longest ms"],
         [
-            ["from POST to its answer", *_percentiles(answers)],
-            ["from POST to the event", *_percentiles(delays)],
+            ["from POST to its answer", *percentiles(answers)],
+            ["from POST to the event", *percentiles(delays)],
             ["goal", "20", "100", ""],
         ],
     )
     bench.note("The message is at the viewer after the broker's acknowledgement, the consumer's poll and one commit.")
 
 
-def _percentiles(values: list[float]) -> tuple[float, float, float]:
+def percentiles(values: list[float]) -> tuple[float, float, float]:
     return statistics.median(values), percentile(values, 0.99), max(values)
 
 
-def _post(site: Site, number: int) -> tuple[float, float]:
+def post(site: Site, number: int) -> tuple[float, float]:
     """When it was sent and when it was answered (s)."""
     connection = site.connect()
     connection.connect()
