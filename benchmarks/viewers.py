@@ -27,6 +27,8 @@ PAUSE = 0.1  # seconds between two messages
 BACKLOG = 200_000  # messages
 ROUNDS = 3
 PATIENCE = 60.0
+AT_ONCE = 50  # connections that are being made
+RETRY = 1.0  # seconds
 GOAL_MB, GOAL_P99_MS, GOAL_RATE = 100, 100, 0.95
 _REQUEST = b"GET /tkcons/events HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n\r\n"
 
@@ -76,17 +78,17 @@ def measure(bench: Bench) -> None:
 class Crowd:
     """Viewers in a thread of their own. seen: by a message's number, when (s) each viewer got it."""
 
-    connected: int = 0
+    count: int
     seen: dict[int, list[float]] = field(default_factory=dict)
 
 
 class _Viewer(asyncio.Protocol):
-    """A browser's connection: nothing is parsed but the numbers of messages."""
+    """A browser's connection: nothing is parsed but the numbers of messages. begun: False where it was refused."""
 
     def __init__(self, crowd: Crowd, port: int) -> None:
+        self.begun: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._crowd = crowd
         self._port = port
-        self._begun = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -94,34 +96,51 @@ class _Viewer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter()
-        if not self._begun and b"event: place" in data:
-            self._begun = True
-            self._crowd.connected += 1
+        if not self.begun.done():
+            if b"event: place" in data or b"event: messages" in data:
+                self.begun.set_result(True)
+            elif data.startswith(b"HTTP/1.1 503"):
+                self.begun.set_result(False)
         for number in MARK.findall(data):
             self._crowd.seen.setdefault(int(number), []).append(now)
 
 
 @contextlib.contextmanager
 def following(site: Site, count: int) -> Iterator[Crowd]:
-    """So many viewers, all of which have begun to follow."""
-    crowd = Crowd()
+    """So many viewers, all of which have begun to follow; refused ones come again, as browsers do."""
+    crowd = Crowd(count)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     transports: list[asyncio.Transport] = []
+    few = asyncio.Semaphore(AT_ONCE)
 
-    async def connect() -> None:
-        for _ in range(count):
-            transport, _viewer = await loop.create_connection(lambda: _Viewer(crowd, site.port), "127.0.0.1", site.port)
-            transports.append(transport)
+    async def follow() -> None:
+        async with few:
+            begun = False
+            while not begun:
+                make = lambda: _Viewer(crowd, site.port)  # noqa: E731
+                transport, viewer = await loop.create_connection(make, "127.0.0.1", site.port)
+                begun = await viewer.begun
+                if begun:
+                    transports.append(transport)
+                else:
+                    transport.abort()
+                    await asyncio.sleep(RETRY)
+
+    async def follow_all() -> None:
+        await asyncio.gather(*(follow() for _ in range(count)))
+
+    async def leave() -> None:
+        for transport in transports:
+            transport.abort()
+        await asyncio.sleep(0)  # in which they are closed
 
     try:
-        asyncio.run_coroutine_threadsafe(connect(), loop).result(PATIENCE)
-        _wait(lambda: crowd.connected == count, f"not all of {count} viewers follow")
+        asyncio.run_coroutine_threadsafe(follow_all(), loop).result(PATIENCE)
         yield crowd
     finally:
-        for transport in transports:
-            loop.call_soon_threadsafe(transport.abort)
+        asyncio.run_coroutine_threadsafe(leave(), loop).result(PATIENCE)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(PATIENCE)
         loop.close()
@@ -134,7 +153,7 @@ def _delays(site: Site, crowd: Crowd, messages: int) -> list[float]:
     for number in range(messages):
         posted.append(post(site, number)[0])
         time.sleep(PAUSE)
-    whole = messages * crowd.connected
+    whole = messages * crowd.count
     _wait(lambda: sum(map(len, crowd.seen.values())) == whole, f"not every one of {whole:,} events came")
     return [1000 * (at - posted[number]) for number, times in crowd.seen.items() for at in times]
 

@@ -1,5 +1,6 @@
 """/tkcons/events from every server that the documentation names: at once, without a gap, bounded, ended by SIGTERM."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.acceptance.newcomer import free_port
@@ -58,9 +60,15 @@ class Site:
             database.execute("UPDATE tkcons_position SET next_offset = ?", [self.next])
         database.close()
 
+    def connections(self) -> int:
+        """How many connections to the database its processes hold."""
+        top = psutil.Process(self.process.pid)
+        processes = [top, *top.children(recursive=True)]
+        return sum(file.path.endswith("db.sqlite3") for process in processes for file in process.open_files())
+
     @contextmanager
-    def follow(self, after: str | None = None) -> Iterator["Stream"]:
-        headers = {} if after is None else {"Last-Event-ID": after}
+    def follow(self, after: str | None = None, **headers: str) -> Iterator["Stream"]:
+        headers |= {} if after is None else {"Last-Event-ID": after}
         with self.client.stream("GET", "/tkcons/events", headers=headers) as answer:
             assert answer.status_code == 200
             assert answer.headers["content-type"] == "text/event-stream"
@@ -152,3 +160,15 @@ def test_a_full_house_answers_503_and_has_room_again(site: Site):
             return answer.status_code == 200
 
     eventually(again, 40)
+
+
+def test_neither_requests_nor_followers_hold_a_connection(site: Site):
+    session = {"Cookie": f"sessionid={'x' * 32}"}  # is looked up
+    for _ in range(20):
+        assert site.client.get("/tkcons/status", headers=session).status_code == 200
+    assert site.connections() == 0
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stream = stack.enter_context(site.follow(**session))
+            assert stream.event() == "place"
+        eventually(lambda: site.connections() <= 2, 5)  # the one reader's, and a file that SQLite keeps for the next

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connections
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -79,14 +80,19 @@ class _Stream:
         return not self._viewer.ended and time.monotonic() < self._until
 
 
+def _close_connections() -> None:
+    """This thread asks nothing more: a follower holds no connection."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
 class _Body(_Stream):
     """On the server's thread."""
 
     def __iter__(self) -> Iterator[bytes]:
         viewer = self._viewer
-        for connection in connections.all(initialized_only=True):
-            if not connection.in_atomic_block:
-                connection.close()  # this thread asks nothing more
+        _close_connections()
         try:
             yield FIRST
             while self._goes_on():
@@ -106,6 +112,7 @@ class _AsyncBody(_Stream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         viewer = self._viewer
         viewer.loop = asyncio.get_running_loop()
+        await sync_to_async(_close_connections)()
         ending.watch()
         try:
             yield FIRST
