@@ -5,13 +5,15 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from tests.browser import chromium
+from tkcons.viewer import hub
 
 # Playwright's synchronous interface runs an event loop, in which Django would refuse the database.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium for one module: Playwright's event loop is gone before other tests run theirs in this thread."""
     path = chromium.find()
     if path is None:
         text = "no Chromium: apt-get install chromium (Debian), or install Chrome"
@@ -20,6 +22,18 @@ def browser() -> Iterator[Browser]:
         launched = playwright.chromium.launch(executable_path=path, args=chromium.FLAGS)
         yield launched
         launched.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_followers(live_server) -> Iterator[None]:
+    """The hub's thread stays some seconds after its last follower; here it ends with the test, whose database goes."""
+    yield
+    made, hub._hub = hub._hub, None
+    if made is not None:
+        thread = made._thread
+        made.close()
+        if thread is not None:
+            thread.join(10)
 
 
 @pytest.fixture

@@ -26,13 +26,6 @@ def _debug(settings):
     settings.ALLOWED_HOSTS = ["localhost"]
 
 
-@pytest.fixture(autouse=True)
-def _no_followers(live_server):
-    yield
-    hub.close()
-    hub._hub = None
-
-
 @pytest.fixture
 def opened(browser: Browser, live_server, size):
     """A page of this size; what the policy had to stop, a script's error or a dialog fails the test."""
