@@ -16,7 +16,7 @@ DEFAULTS: dict[str, Any] = {
     "CLEAR_ON_START": None,
     # Where a group begins that has neither a stored nor a committed position: earliest or latest.
     "START": "earliest",
-    # Records of one write, bytes that may wait for it, and milliseconds that one poll waits for company.
+    # Records of one write, bytes that may wait for it, and milliseconds that one poll waits (in a flood, for company).
     "BATCH": 10_000,
     "BATCH_BYTES": 67_108_864,
     "BATCH_MS": 20,

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 0.5  # Kafka's own offsets and the ends in the heartbeat are for lag tools: they may be this old
+FLOOD = 100  # messages of one poll, from which on the next waits for company
 HOLD_BACK_SECONDS = 2.0  # how long polling waits for a slow sink before the partitions are paused
 RECLAIM_SECONDS = 1.0  # a refused write: Kafka may be about to tell us that the partition is another's
 
@@ -46,6 +47,7 @@ class Session:
         self._lost: dict[Name, str] = {}  # stopped, and why: Kafka no longer has their position
         self._paused = False
         self._hangs = False
+        self._flood = False  # the last poll brought FLOOD messages
         self._looked_at = 0.0
         self._ends: dict[Name, int] = {}
 
@@ -72,7 +74,7 @@ class Session:
         self._refuse_overdue()
         if self.assignment.full and not self.assignment.wait_for_room(HOLD_BACK_SECONDS):
             self._poll_while_full(wanted)
-        self._receive(self._consumer.consume(settings.BATCH, settings.BATCH_MS / 1000))
+        self._receive(self._poll())
         if stale := self.assignment.take_stale():
             self._unclaimed |= stale
             self._try_claims_at = time.monotonic() + RECLAIM_SECONDS
@@ -83,6 +85,16 @@ class Session:
             self._looked_at = time.monotonic()
             self._commit()
             self._look_at_ends()
+
+    def _poll(self) -> list[Any]:
+        """What has come. A single message at once; in a flood BATCH_MS are waited for a batch that is worth its cost."""
+        seconds = settings.BATCH_MS / 1000
+        if self._flood:
+            messages = self._consumer.consume(settings.BATCH, seconds)
+        elif messages := self._consumer.consume(1, seconds):
+            messages += self._consumer.consume(settings.BATCH - 1, 0)
+        self._flood = len(messages) >= FLOOD
+        return messages
 
     def _poll_while_full(self, wanted: Callable[[], str]) -> None:
         """A slow sink: keep the membership alive without taking more in. Pausing drops what librdkafka has fetched."""

@@ -10,7 +10,7 @@ from tkcons import stored
 
 # Seconds. On SQLite between two looks at the file's version (a few microseconds each); on PostgreSQL at most this long
 # until somebody who has just come is noticed, for NOTIFY ends the wait.
-LOOK_SECONDS = 0.025
+LOOK_SECONDS = 0.01
 
 
 class Changes:
