@@ -120,6 +120,8 @@ class Relay:
         looked: dict[tuple[str, int | None], str | None] = {}  # once a topic: what _look said
         taken = 0
         self._waiting = False
+        if self._suspects and not self._suspects.isdisjoint(self._in_flight):
+            return 0  # the one that goes alone has no answer yet
         for event in events:
             if event.lane in held:
                 continue

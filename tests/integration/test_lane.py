@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tk import access
+from tk import access, producer
 from tk.asgi import FastLane, fast_lane
 from tk.models import Token
 
@@ -73,7 +73,7 @@ async def ask(application, scope: dict, body: list[dict]) -> Answer | None:
 def where(answer: Answer) -> Answer:
     """Without what differs between two messages."""
     status, headers, body = answer
-    if status == 200 and body.startswith(b"{"):
+    if status == 200 and body.startswith(b'{"topic"'):
         offset = b"%d>" % json.loads(body)["offset"]
         body = json.dumps({**json.loads(body), "offset": 0, "timestamp": 0}).encode()
         headers = [(name, value.replace(offset, b"0>")) for name, value in headers if name != b"content-length"]
@@ -156,6 +156,7 @@ JSON_ASKED = ("accept", "application/json")
         ("POST", "/tkprod?message=a", [("x-forwarded-for", "127.0.0.1")], b"", 401),
         ("POST", "/tkprod?message=a", [("authorization", "Bearer tk_wrong"), JSON_ASKED], b"", 401),
         ("GET", "/tkprod?message=a", [("accept-language", "de")], b"", 200),
+        ("GET", "/tkprod?message=a", [("sec_fetch_site", "cross-site")], b"", 200),
     ],
 )
 def test_the_same_answer(both, method, target, headers, body, status):
@@ -178,6 +179,34 @@ def test_the_same_answer(both, method, target, headers, body, status):
 def test_what_is_djangos(both, method, target, headers, status):
     assert both.ask(scope(method, target, headers), b"")[0] == status
     assert both.djangos == 1
+
+
+@pytest.mark.parametrize("count", [1, 1_000])  # the second is longer than a single message may be
+def test_an_array_is_djangos_from_its_first_byte_on(both, settings, topic, count):
+    settings.TK = {"TOPIC": topic, "MAX_VALUE_BYTES": 1_000, "MAX_KEY_BYTES": 10, "MAX_HEADERS_BYTES": 10}
+    body = json.dumps([{"value": "a"}] * count).encode()
+    given = scope("POST", "/tkprod?summary=1", [("content-type", "application/json")])
+    assert json.loads(both.ask(given, body[:5], body[5:])[2]) == {"records": count, "produced": count, "failed": 0}
+    assert both.djangos == 1
+
+
+def test_an_idempotency_key_is_djangos(both):
+    given = scope("POST", "/tkprod?message=a", [("idempotency-key", "k"), JSON_ASKED])
+    first, second = (asyncio.run(ask(both.lane, dict(given), events())) for _ in range(2))
+    assert (first[0], second[2]) == (200, first[2])
+    assert both.djangos == 2
+
+
+def test_an_acknowledgement_that_nobody_fetches_is_unknown_in_time(both, settings, topic, monkeypatch):
+    monkeypatch.setattr("tk.producer.Producer._poll", lambda made: made._ending.wait())
+    settings.TK = {"TOPIC": topic, "REQUEST_TIMEOUT": 0.5, "DELIVERY_TIMEOUT": 0.4}
+
+    async def go():
+        answer = await asyncio.wait_for(ask(lane_alone(), scope("GET", "/tkprod?message=a"), events()), 10)
+        await asyncio.to_thread(producer.close)  # which fetches it, while its loop still runs
+        return answer
+
+    assert asyncio.run(go())[0] == 504
 
 
 def test_a_host_that_is_not_allowed_is_djangos(both, settings):

@@ -132,6 +132,24 @@ def test_a_message_too_large_for_the_topic_holds_its_key_and_no_other(
     assert kept == [b"a1"] + [b"a%d" % n for n in range(3, 30)]
 
 
+@pytest.mark.parametrize("stall", [0.5, 0.01])  # the suspect's own try is answered within it, or long after it
+def test_nothing_overtakes_a_message_that_is_refused_by_itself(
+    alias, broker, make_topic, read, settings, monkeypatch, stall
+):
+    settings.KAFKA_CLIENT = {"batch.num.messages": 1}  # so that the others of its key are not refused with it
+    topic = make_topic(max_message_bytes="1000")
+    made = Relay(alias)
+    publish(topic, "0", key="a", using=alias)  # the broker knows the producer then, and what it expects of it
+    eventually(lambda: (made.step(), states(alias) == [State.SENT])[1])
+    monkeypatch.setattr("tk.relay.STALL_SECONDS", stall)
+    wait = made._await
+    made._await = lambda left=0: (time.sleep(0.3), wait(left))  # its database is slow: the client is on its own
+    publish_many([tk.Record(topic, b"a" * 2_000 if n == 1 else b"%d" % n, b"a") for n in range(1, 20)], using=alias)
+    made.run(once=True)
+    assert states(alias) == [State.SENT, State.FAILED] + [State.PENDING] * 18
+    assert values(read(topic)) == ["0"]
+
+
 def test_a_missing_topic_is_waited_for_then_fails(alias, relay, topic, read, make_topic, monkeypatch):
     monkeypatch.setattr("tk.relay.MISSING_SECONDS", 3.0)
     publish("not-there", "x", key="k", using=alias)
