@@ -217,6 +217,12 @@ def test_all_or_none(local, broker, topic):
     assert len(values(broker, topic)) == 3_002
 
 
+def test_an_atomic_batch_is_read_through_before_its_transaction_begins(local, monkeypatch):
+    monkeypatch.delattr(transactions.pool.__class__, "transaction")
+    answer = post(local, "?atomic=1", ndjson({"value": "a"}, {"value": ""}))
+    assert (answer.status_code, answer["X-Error-Code"]) == (400, "missing_message")
+
+
 def test_a_record_that_the_broker_refuses_takes_the_others_with_it(local, broker, topic, settings):
     settings.TK = {"TOPIC": topic, "MAX_VALUE_BYTES": 2_000_000}
     answer = post(local, "?lines=1&atomic=1", b"a\n" + b"x" * 1_900_000 + b"\nb\n", "text/plain")
