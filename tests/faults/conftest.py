@@ -2,6 +2,7 @@
 
 import os
 import random
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,8 +37,9 @@ def tell(said: list[str]) -> None:
 
 
 @pytest.fixture(scope="package")  # they are not for the tests that come after
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    with Servers(tmp_path_factory.mktemp("faults")) as started:
+def servers() -> Iterator[Servers]:
+    # Not below pytest's own folder: another run closes that to the account that PostgreSQL runs as.
+    with tempfile.TemporaryDirectory(prefix="tutorialkafka-faults-") as folder, Servers(Path(folder)) as started:
         yield started
 
 
