@@ -1,12 +1,14 @@
 """The load of http_single: closed-loop requests over kept connections, in a process of its own.
 
-python -m benchmarks.http_load PORT CONNECTIONS SECONDS    prints {"requests": ..., "seconds": ..., "latencies": [ms]}
+python -m benchmarks.http_load PORT CONNECTIONS SECONDS    prints the figures as JSON
 """
 
 import asyncio
 import json
 import sys
 import time
+
+from benchmarks.harness import Figures, percentile
 
 REQUEST = (
     b"POST /tkprod HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\n"
@@ -57,7 +59,7 @@ class Connection(asyncio.Protocol):
             self.ended.set_exception(error)
 
 
-async def load(port: int, connections: int, seconds: float, token: str) -> dict[str, object]:
+async def load(port: int, connections: int, seconds: float, token: str) -> Figures:
     latencies: list[float] = []
     loop, began = asyncio.get_running_loop(), time.perf_counter()
     request = REQUEST % token.encode()
@@ -66,7 +68,16 @@ async def load(port: int, connections: int, seconds: float, token: str) -> dict[
         for _ in range(connections)
     ]
     await asyncio.gather(*(each.ended for each in made))
-    return {"requests": len(latencies), "seconds": time.perf_counter() - began, "latencies": latencies}
+    return figures(latencies, time.perf_counter() - began)
+
+
+def figures(latencies: list[float], seconds: float) -> Figures:
+    """Of requests that took so many ms each, and so many seconds together."""
+    return {
+        "requests/s": len(latencies) / seconds,
+        "p50 ms": percentile(latencies, 0.5),
+        "p99 ms": percentile(latencies, 0.99),
+    }
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from urllib.request import urlopen
 from confluent_kafka import KafkaError, Message, Producer
 
 from benchmarks import harness
-from benchmarks.harness import ROOT, Bench, Figures, percentile, scratch
+from benchmarks.harness import ROOT, Bench, Figures, scratch
+from benchmarks.http_load import figures
 
 NAME, TITLE = "http_single", "Confirmed single messages over HTTP"
 
@@ -85,21 +86,13 @@ def _loop(bootstrap: str, seconds: float) -> Figures:
         go()
     while len(client):
         client.poll(0.1)
-    return _figures(latencies, time.perf_counter() - began)
+    return figures(latencies, time.perf_counter() - began)
 
 
 def _load(port: int, seconds: float, token: str) -> Figures:
     command = [sys.executable, "-m", "benchmarks.http_load", str(port), str(CONNECTIONS), str(seconds), token]
-    told = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
-    return _figures(told["latencies"], told["seconds"])
-
-
-def _figures(latencies: list[float], seconds: float) -> Figures:
-    return {
-        "requests/s": len(latencies) / seconds,
-        "p50 ms": percentile(latencies, 0.5),
-        "p99 ms": percentile(latencies, 0.99),
-    }
+    told: Figures = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+    return told
 
 
 @contextlib.contextmanager
