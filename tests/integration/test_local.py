@@ -187,7 +187,9 @@ def test_a_killed_broker_is_told(tmp_path):
 def test_three_brokers_survive_the_loss_of_one(tmp_path):
     with Cluster(tmp_path, brokers=3, port=0) as cluster:
         admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
-        (partition,) = admin.list_topics("sample-topic", timeout=10).topics["sample-topic"].partitions.values()
+        # Whichever broker is asked: each knows of the topic in its own time.
+        seen = eventually(lambda: admin.list_topics("sample-topic", timeout=10).topics["sample-topic"].partitions)
+        (partition,) = seen.values()
         assert len(partition.replicas) == 3
         cluster.kill(partition.leader)
         producer = Producer({"bootstrap.servers": cluster.bootstrap, "acks": "all", "delivery.timeout.ms": 30_000})
