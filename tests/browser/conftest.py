@@ -30,8 +30,9 @@ def _no_followers(live_server) -> Iterator[None]:
     yield
     made, hub._hub = hub._hub, None
     if made is not None:
-        thread = made._thread
         made.close()
+        with made._lock:  # one who joins starts the thread under it
+            thread = made._thread
         if thread is not None:
             thread.join(10)
 
