@@ -1,85 +1,297 @@
-"""Whatever strangers send is read or refused with a code: no crash, no hang, memory in proportion.
-
-FUZZ: cases of each reader (default 200; in CI 2,000, which is more than 10,000 together).
-"""
+"""Whatever strangers send is read or refused with a code: no crash, no hang, memory in proportion. See tests.fuzzing."""
 
 import json
-import os
+import random
 import time
 import tracemalloc
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import chain
 from typing import Any
-from urllib.parse import quote_plus, urlencode
 
 import msgspec
 import pytest
 from confluent_kafka import Message
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from django.http import QueryDict
+from django.test import RequestFactory
 
+from tests.fuzzing import fuzz
 from tests.sink_contract import PLACE
-from tk.errors import BadRequest
+from tk import batch, lines
+from tk.errors import BadRequest, TkError
 from tk.record import EVENT_ID_HEADER, Record, check, dump_headers, load_headers
 from tk.request import FORM, JSON, body_limit, read
 from tkcons import repeats
+from tkcons.masking import Mask
+from tkcons.panel.produce import ProduceForm
+from tkcons.panel.topics import LookForm
 from tkcons.received import decoder
+from tkcons.sinks import lines as written
 from tkcons.sinks.base import Batch, Claim
-from tkcons.sinks.lines import json_lines, lines
+from tkcons.viewer import cursor
+from tkcons.viewer.query import Form, Query
+from tkcons.viewer.rows import VALUE, text_of
+from tkrest import bodies, media
+from tkrest.errors import BadRequest as BadRestRequest
+from tkrest.errors import FormatMismatch, NotAcceptable, Unprocessable, UnsupportedFormat
+from tkrest.formats import to_record
+from tkrest.produce import BODIES
 
 pytestmark = pytest.mark.timeout(900)
 
-FUZZ = settings(max_examples=int(os.environ.get("FUZZ", "2000" if os.environ.get("CI") else "200")), deadline=None)
-
-anything = st.text() | st.binary().map(lambda data: data.decode("latin-1"))
-values: Any = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | anything,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=12,
-)
-names = st.sampled_from(["message", "topic", "key", "partition", "timestamp", "headers", "encoding", "Message", "x"])
-telling = st.sampled_from(
-    ["", "a", "sample-topic", "base64", "QUI=", "0", "-1", "99999999999999999999", '{"a": "b"}', "["]
-)
-fields = st.dictionaries(names, telling | values, max_size=5)
-kinds = st.sampled_from([FORM, JSON, "text/plain", "application/octet-stream", "application/x-ndjson", "", "a/b"])
-queries = st.binary(max_size=60) | st.dictionaries(names, telling | anything, max_size=4).map(
-    lambda given: urlencode({name: value.encode("utf-8", "surrogatepass") for name, value in given.items()}).encode()
-)
-bodies = (
-    st.binary(max_size=200)
-    | fields.map(lambda given: json.dumps(given).encode())
-    | fields.map(lambda given: quote_plus(str(given)).encode())
-    | st.lists(fields, max_size=3).map(lambda given: b"\n".join(json.dumps(each).encode() for each in given))
-)
-headers = st.lists(st.tuples(st.text(), st.none() | st.binary()), max_size=5)
+TOPIC = "sample-topic"
 
 
-def attempt(query: bytes, kind: str, encoding: str, body: bytes) -> Record | BadRequest:
+def refused(error: TkError) -> None:
+    assert 400 <= error.status < 500
+    assert error.code
+    str(error).encode()  # it can be answered
+
+
+def one(query: bytes = b"", kind: str = "", encoding: str = "", body: bytes = b"") -> None:
+    """A request for a single message."""
     try:
         made = read(query, kind, encoding, lambda: body)
         check(made)
+        assert isinstance(made, Record)
     except BadRequest as error:
-        assert 400 <= error.status < 500
-        assert error.code
-        str(error).encode()  # it can be answered
-        return error
-    return made
+        refused(error)
 
 
-@FUZZ
-@given(queries, kinds | anything, st.sampled_from(["", "", "", "gzip", "identity"]) | anything, bodies)
-def test_a_request_is_a_record_or_a_refusal(query: bytes, kind: str, encoding: str, body: bytes):
-    attempt(query, kind, encoding, body)
+def pieces(body: bytes) -> Iterable[bytes]:
+    """As a client may send it: in pieces of any length, the same ones for the same body."""
+    draw, at = random.Random(body), 0
+    while at < len(body):
+        length = draw.choice((1, 2, 7, 50, len(body)))
+        yield body[at : at + length]
+        at += length
 
 
-@FUZZ
-@given(fields, st.data())
-def test_a_request_that_was_cut_or_changed(given: dict[str, Any], data: st.DataObject):
-    """A body that was right, with bytes taken out, put in, or cut off."""
-    body = bytearray(json.dumps({"message": "x", **given}).encode())
-    for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.integers(0, len(body)))
-        body[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
-    attempt(b"", JSON, "", bytes(body))
+def many(split: lines.Split, parse: lines.Parse) -> Callable[[bytes], None]:
+    """A body of many records: each is a record or has its error, however it arrives."""
+
+    def windows(arriving: Iterable[bytes]) -> list[Any]:
+        found: list[Any] = []
+        try:
+            found += chain.from_iterable(lines.windows(arriving, split, parse, TOPIC))
+        except BadRequest as error:
+            refused(error)
+            found.append("broken off")
+        return found
+
+    def attempt(body: bytes) -> None:
+        found = windows(pieces(body))
+        for item in found:
+            if isinstance(item, TkError):
+                refused(item)
+            elif isinstance(item, Record):
+                check(item)
+        assert list(map(_same, found)) == list(map(_same, windows([body])))
+
+    return attempt
+
+
+def _same(item: Any) -> Any:
+    return item.code if isinstance(item, TkError) else item
+
+
+def batch_address(case: bytes) -> None:
+    query, _, kind = case.partition(b"|")
+    try:
+        batch.plan(query, kind.decode("latin-1"), "")
+    except BadRequest as error:
+        refused(error)
+
+
+def place(case: bytes) -> None:
+    """Last-Event-ID, and `after` and `before` in addresses."""
+    try:
+        offsets = cursor.load(case.decode("latin-1"))
+    except BadRequest as error:
+        refused(error)
+    else:
+        assert cursor.load(cursor.dump(offsets)) == offsets
+
+
+def search(case: bytes) -> None:
+    try:
+        query = Form(QueryDict(case)).query()
+    except BadRequest as error:
+        refused(error)
+    else:
+        assert isinstance(query, Query)
+        str(query.condition())
+
+
+def panel_form(case: bytes) -> None:
+    form = ProduceForm(QueryDict(case))
+    if form.is_valid():
+        try:
+            check(form.record())
+        except BadRequest as error:
+            refused(error)
+    look = LookForm(QueryDict(case))
+    if look.is_valid():
+        look.where()
+
+
+def rest(kind: type[Any]) -> Callable[[bytes], None]:
+    """A body of the REST Proxy."""
+
+    def attempt(case: bytes) -> None:
+        request = RequestFactory().generic("POST", "/", case, "application/json")
+        try:
+            found = bodies.read(request, kind)
+            for record in getattr(found, "records", ()):
+                check(to_record(record, TOPIC, None))
+        except (
+            BadRestRequest,
+            Unprocessable,
+            msgspec.MsgspecError,
+        ) as error:  # the last one: InvalidPayload, of a record
+            str(error).encode()
+        except BadRequest as error:
+            refused(error)
+
+    return attempt
+
+
+def rest_types(case: bytes) -> None:
+    text = case.decode("latin-1")
+    request = RequestFactory().generic("POST", "/", b"", text, headers={"accept": text})
+    for look in (media.embedded_in, media.for_answer, lambda request: media.for_records(request, media.JSON)):
+        try:
+            assert look(request).isascii()
+        except (UnsupportedFormat, NotAcceptable, FormatMismatch) as error:
+            str(error).encode()
+
+
+class Order(msgspec.Struct):
+    id: int
+    name: str = ""
+
+
+DECODERS = [decoder(wanted) for wanted in (bytes, str, dict, list[Order], Order, Any)]
+
+
+def value(case: bytes) -> None:
+    """A message's value: an ordinary exception makes a dead letter; anything else would end the process."""
+    for decode in DECODERS:
+        try:
+            decode(Message(topic="orders", partition=0, offset=0, value=case))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            continue
+
+
+def masked(case: bytes) -> None:
+    mask = Mask(("card", "customer.email"))
+    assert b"4111" not in (mask.data(b'{"card": "4111", "x": ' + case + b"}") or b"")
+    shown = text_of(mask.data(case) or b"", len(case), VALUE)
+    shown.text.encode()
+
+
+def message(case: bytes) -> Message:
+    """key|value|name|header's value; an empty part is none."""
+    key, value, name, header = (case.split(b"|", 3) + [b""] * 3)[:4]
+    pairs = [(name.decode(errors="replace"), header or None)] * (len(name) % 3)
+    return Message(topic="orders", partition=3, offset=7, key=key or None, value=value or None, headers=pairs)
+
+
+def kafka(case: bytes) -> None:
+    """A message is one line, whatever is in it, and its headers come back as they were stored."""
+    given = message(case)
+    text = written.lines([given]).decode()
+    assert text.endswith(")<br>\n")
+    assert text[:-1].isprintable()
+    assert "<" not in text[: -len("<br>\n")]
+    (line, rest) = written.json_lines([given]).split(b"\n")
+    assert rest == b""
+    row = json.loads(line)
+    assert (row["topic"], row["partition"], row["offset"]) == ("orders", 3, 7)
+    pairs = tuple(given.headers() or ())
+    assert load_headers(dump_headers(pairs)) == pairs
+
+
+def event_id(case: bytes) -> None:
+    """It is known or left alone."""
+    given = Message(topic="orders", partition=0, offset=5, value=b"x", headers=[("a", None), (EVENT_ID_HEADER, case)])
+    found = repeats.find([Batch(PLACE, Claim(0, 5), [given], 6)], lambda events: set())
+    assert len(found.batches[0].messages) == 1
+    for event in found.events:
+        assert event.event_id.isascii()
+        assert 1 <= len(event.event_id) <= 100
+
+
+FIELDS = [
+    b"message=hello",
+    b"message=gr%C3%BC%C3%9Fe+dich&key=k&partition=0&timestamp=1700000000000",
+    b"topic=sample-topic&message=QUI%3D&encoding=base64&headers=%7B%22a%22%3A%22b%22%7D",
+]
+OBJECTS = [
+    b'{"message": "hello"}',
+    b'{"message": {"a": [1, 2.5, null, true]}, "key": "k", "topic": "sample-topic", "partition": 0}',
+    b'{"message": "QUI=", "encoding": "base64", "headers": {"a": "b", "c": null}, "timestamp": 1700000000000}',
+    b'{"message": null, "key": "\\u00fc", "headers": [["a", "b"], ["a", "c"]]}',
+]
+RECORDS = [each.replace(b"message", b"value").replace(b'"topic": "sample-topic", ', b"") for each in OBJECTS]
+TYPES = [
+    *(b"application/json", b"text/plain; charset=utf-8", b"application/x-www-form-urlencoded", b"application/x-ndjson"),
+    *(b"application/octet-stream", b"application/json; charset=\"utf-8\"; a*=utf-8'en'b", b"a/b; q=0.5, */*;q=0.1"),
+    *(b"application/vnd.kafka.json.v2+json", b"application/vnd.kafka.binary.v2+json, application/vnd.kafka.v2+json"),
+]
+SEARCHES = [
+    b"topic=orders&partition=1&offset=17&group=tkcons.database&topic_id=AAAAAAAAAAAAAAAAAAAAAA",
+    b"since=2026-01-01T00:00&until=2026-01-02+00%3A00%3A00&zone=Europe/Berlin",
+    b"key=k&header=a%3A+b&text=some+text&before=17",
+]
+REST = {
+    "records in JSON": (BODIES[media.JSON], [b'{"records": [{"value": {"a": 1}, "key": null}, {"value": "x"}]}']),
+    "records in base64": (
+        BODIES[media.BINARY],
+        [b'{"records": [{"value": "QUI=", "partition": 0, "headers": [{"name": "a", "value": "Yg=="}]}]}'],
+    ),
+    "partitions": (bodies.Partitions, [b'{"partitions": [{"topic": "a", "partition": 0}]}']),
+    "offsets": (bodies.Offsets, [b'{"offsets": [{"topic": "a", "partition": 0, "offset": 9, "metadata": "m"}]}']),
+    "topics": (bodies.Topics, [b'{"topics": ["a", "b"]}', b'{"topic_pattern": "a.*"}']),
+    "consumer": (
+        bodies.Consumer,
+        [b'{"name": "a", "format": "json", "auto.offset.reset": "earliest", "fetch.min.bytes": "1"}'],
+    ),
+}
+READERS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
+    "query": (one, FIELDS),
+    "form": (lambda case: one(kind=FORM, body=case), FIELDS),
+    "object": (lambda case: one(kind=JSON, body=case), OBJECTS),
+    "text": (lambda case: one(kind="text/plain", body=case), [b"hello", "grüße".encode()]),
+    "bytes": (lambda case: one(kind="application/octet-stream", body=case), [b"hello", b"\xff\0"]),
+    "content type": (lambda case: one(b"message=x", case.decode("latin-1"), "", b"x"), TYPES),
+    "content encoding": (lambda case: one(b"message=x", "", case.decode("latin-1")), [b"identity", b"gzip", b" "]),
+    "lines of objects": (many(lines.lines, lines.objects), [b"\n".join(RECORDS), b"\r\n".join(RECORDS)]),
+    "an array": (many(lines.elements, lines.objects), [b"[" + b", ".join(RECORDS) + b"]", b" [ ] "]),
+    "lines of text": (many(lines.lines, lines.texts), [b"one\ntwo\r\n\nthree", "ü\nß".encode()]),
+    "address of a batch": (
+        batch_address,
+        [b"summary=1&topic=sample-topic|application/x-ndjson", b"lines=1|text/plain", b"atomic=1|application/json"],
+    ),
+    "cursor": (place, [cursor.dump(row).encode() for row in ({}, {1: 5}, {3: 0, 4: 2**40, 900: 17})]),
+    "search": (search, SEARCHES),
+    "forms of the panel": (
+        panel_form,
+        [b"topic=a&value=b&headers=a%3A+b%0Ac%3A&repeat=3&partition=0&time=2026-01-01"],
+    ),
+    **{f"REST: {name}": (rest(kind), right) for name, (kind, right) in REST.items()},
+    "REST: types": (rest_types, TYPES),
+    "value": (value, [*OBJECTS, b'[{"id": 1, "name": "a"}]', b'{"id": 2}', "grüße".encode()]),
+    "masked value": (masked, [b'{"card": 1, "customer": {"email": "e"}}', b'["{\\"card\\": 1}"]', *OBJECTS]),
+    "message": (kafka, [b'key|{"a": 1}|name|header', "ü|\0<b>|n|\xff".encode("latin-1"), b"|||"]),
+    "event id": (event_id, [b"2b1c9d9a-9f0e-4b61-8f0a-6c1f5a1c7e11", b"x"]),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_it_is_read_or_refused(reader: str):
+    fuzz(*READERS[reader])
 
 
 HOSTILE = {
@@ -103,80 +315,48 @@ HOSTILE = {
 def test_a_hostile_body_takes_time_and_memory_in_proportion(what: str):
     kind, body = HOSTILE[what]
     assert len(body) < body_limit()
+    in_proportion(lambda: one(b"topic=sample-topic", kind, "", body), len(body))
+
+
+def streamed(split: lines.Split) -> Callable[[bytes], None]:
+    """A body of many records as it is read from the server; nothing is kept of it."""
+
+    def attempt(body: bytes) -> None:
+        arriving = (body[at : at + lines.PIECE] for at in range(0, len(body), lines.PIECE))
+        with suppress(BadRequest):
+            deque(lines.windows(arriving, split, lines.objects, TOPIC), maxlen=0)
+
+    return attempt
+
+
+MEGABYTES = {
+    "cursor": (place, b"c" + b"_" * 1_000_000),
+    "a line without an end": (streamed(lines.lines), b"x" * 9_000_000),
+    "an element without an end": (streamed(lines.elements), b'["' + b"x" * 9_000_000),
+    "brackets": (streamed(lines.elements), b"[" * 100_000),
+    "commas": (streamed(lines.elements), b"[" + b"," * 40_000),
+    "search": (search, b"text=" + b"%61" * 20_000),  # servers take no longer addresses
+    "REST": (rest(BODIES[media.JSON]), b'{"records": [{"value": ' + b"[" * 1_000_000),
+    "masked value": (masked, b'{"card": ' + b'["{\\"card\\":' * 50_000),
+    "value": (value, b"[" * 1_000_000),
+    "message": (kafka, b"|" + b"<\xff" * 300_000),
+}
+
+
+@pytest.mark.parametrize("what", MEGABYTES)
+def test_so_does_what_else_is_hostile(what: str):
+    read, case = MEGABYTES[what]
+    in_proportion(lambda: read(case), len(case))
+
+
+def in_proportion(read: Callable[[], None], size: int) -> None:
     tracemalloc.start()
     try:
         began = time.process_time()
-        attempt(b"topic=sample-topic", kind, "", body)
+        read()
         seconds = time.process_time() - began
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert seconds < 5  # of this process's own time; a megabyte takes some hundredths
-    assert peak < 40 * len(body) + 10_000_000
-
-
-@FUZZ
-@given(headers)
-@example([("", b""), ("a", None), ("a", b"\xff"), ("\0", b"\0")])
-def test_headers_come_back_as_they_were_stored(pairs: list[tuple[str, bytes | None]]):
-    try:
-        text = dump_headers(tuple(pairs))
-    except UnicodeEncodeError:
-        return  # half a surrogate pair cannot have come from Kafka
-    assert load_headers(text) == tuple(pairs)
-
-
-kafka = st.builds(
-    lambda key, value, headers, kind, timestamp: Message(
-        topic="orders", partition=3, offset=7, key=key, value=value, headers=headers, timestamp=(kind, timestamp)
-    ),
-    st.none() | st.binary(),
-    st.none() | st.binary(),
-    st.lists(st.tuples(st.text(alphabet=st.characters(codec="utf-8")), st.none() | st.binary()), max_size=3),
-    st.integers(0, 2),
-    st.integers(-1, 2**63 - 1),
-)
-
-
-@FUZZ
-@given(kafka)
-def test_any_message_is_one_line(message: Message):
-    text = lines([message]).decode()
-    assert text.endswith(")<br>\n")
-    assert text[:-1].isprintable()
-    assert "<" not in text[: -len("<br>\n")]
-    (one, rest) = json_lines([message]).split(b"\n")
-    assert rest == b""
-    row = json.loads(one)
-    assert (row["topic"], row["partition"], row["offset"]) == ("orders", 3, 7)
-
-
-class Order(msgspec.Struct):
-    id: int
-    name: str = ""
-
-
-DECODERS = [decoder(wanted) for wanted in (bytes, str, dict, list[Order], Order, Any)]
-
-
-@FUZZ
-@given(st.sampled_from(DECODERS), st.none() | st.binary() | values.map(lambda value: json.dumps(value).encode()))
-def test_a_value_is_decoded_or_an_ordinary_exception(decode: Any, value: bytes | None):
-    """An ordinary one makes a dead letter; anything else would end the process."""
-    try:
-        decode(Message(topic="orders", partition=0, offset=0, value=value))
-    except Exception as error:  # noqa: BLE001
-        assert isinstance(error, (msgspec.MsgspecError, UnicodeDecodeError, RecursionError))
-
-
-@FUZZ
-@given(
-    st.lists(st.tuples(st.sampled_from([EVENT_ID_HEADER, "x", ""]), st.none() | st.binary(max_size=120)), max_size=4)
-)
-def test_an_event_id_is_known_or_left_alone(pairs: list[tuple[str, bytes | None]]):
-    message = Message(topic="orders", partition=0, offset=5, value=b"x", headers=pairs)
-    found = repeats.find([Batch(PLACE, Claim(0, 5), [message], 6)], lambda events: set())
-    assert len(found.batches[0].messages) == 1
-    for event in found.events:
-        assert event.event_id.isascii()
-        assert 1 <= len(event.event_id) <= 100
+    assert peak < 40 * size + 10_000_000
