@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stand import LONG, Servers, Stand
+from tests.faults.servers import Servers
+from tests.faults.stand import LONG, Stand
 
 lines: list[str] = []  # what the checker said, for the summary
 

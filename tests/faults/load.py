@@ -159,10 +159,15 @@ class Records(_Threads):
         partitions: int,
         rate: int = 100,
         poison: int = 0,
+        size: int = 0,
+        headers: int = 0,
     ) -> None:
+        """rate: a second and partition. size: bytes that a value has at least. headers: how many, of 120 bytes each."""
         super().__init__(journal, seed, partitions)
         self._topic = topic
-        self._rate = rate  # a second and partition
+        self._rate = rate
+        self._size = size
+        self._headers: list[tuple[str, str | bytes | None]] = [(f"header {n}", b"x" * 120) for n in range(headers)]
         self._poison = poison
         self._producer = Producer(
             {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5, "log_level": 0}
@@ -179,13 +184,14 @@ class Records(_Threads):
             value = self.value(draw, client, number)
             if self._poison and draw.randrange(self._poison) == 0:
                 value += ".poison"
-            self.send(value, client, number)
+            self.send(value.ljust(self._size, "-"), client, number)
             self._producer.poll(0)
             number += 1
 
     def send(self, value: str, partition: int, number: int) -> None:
         self.journal.sent(value, f"{self._seed}/{partition}", number)
-        self._producer.produce(self._topic, value, partition=partition, on_delivery=self._told(value))
+        told = self._told(value)
+        self._producer.produce(self._topic, value, partition=partition, headers=self._headers or None, on_delivery=told)
 
     def _told(self, value: str) -> Callable[[KafkaError | None, Message], None]:
         def told(error: KafkaError | None, message: Message) -> None:

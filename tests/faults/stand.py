@@ -1,40 +1,36 @@
-"""The test stand: three brokers, PostgreSQL, and the product's own processes, with a folder, a topic and a database each."""
+"""The test stand of a scenario: the product's own processes, with a folder, a topic and a database of their own."""
 
 import contextlib
 import os
 import random
+import socket
 import sqlite3
-import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import psutil
 import psycopg
 import pytest
 from confluent_kafka import ElectionType, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic
+from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic
 
 from tests.faults import checker
 from tests.faults.checker import Report, Stored
 from tests.faults.inside.steps import Armed
 from tests.faults.load import Clients, Journal, Records
+from tests.faults.servers import ROOT, Servers, make_database
 from tklocal.child import Child
-from tklocal.kafka import Cluster
-from tklocal.postgres import Postgres
 
-ROOT = Path(__file__).parents[2]
 GROUPS = {"database": "tkcons.database", "file": "tkcons.file", "text": "tkcons.text", "handler": "faults.handler"}
-EFFECT = """
-CREATE TABLE effect (id {serial}, value {bytes} NOT NULL, partition int NOT NULL, place bigint NOT NULL,
-    made_at timestamptz DEFAULT {now})
-"""
 LONG = os.environ.get("FAULTS") == "long"
+ANSWER_SECONDS = 13.0  # the default REQUEST_TIMEOUT, one look at the cluster, and a busy machine
 SECONDS = 90.0  # for a recovery; measured ones are shorter, but other work may run on the machine
 
 
@@ -52,81 +48,6 @@ def protected_by(name: str, fault: str) -> pytest.MarkDecorator:
     kept = pytest.param(("", ""), id="kept")
     without = pytest.param((name, fault), id=f"without-{name}", marks=pytest.mark.long)
     return pytest.mark.parametrize("stand", [kept, without], indirect=True)
-
-
-class Servers:
-    """What the scenarios share: a cluster of three brokers, a PostgreSQL server with a migrated database to copy."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.kafka = Cluster(
-            folder / "kafka", brokers=3, port=0, topic=None, options={"group.min.session.timeout.ms": 1_000}
-        )
-        self.postgres = Postgres(folder / "postgres", options={"max_connections": 300})
-        self.token = ""
-
-    def __enter__(self) -> Self:
-        self.postgres.start()
-        try:
-            self.kafka.launch()
-            self._make_template()
-            self.kafka.wait(120)
-        except BaseException:
-            self.__exit__()
-            raise
-        self.admin = AdminClient({"bootstrap.servers": self.kafka.bootstrap, "log_level": 0})
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kafka.stop()
-        self.postgres.stop()
-
-    def sql(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
-            cursor = connection.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-    def url(self, database: str) -> str:
-        return self.postgres.url.rsplit("/", 1)[0] + f"/{database}"
-
-    def heal(self) -> None:
-        """All three brokers and PostgreSQL run and answer, whatever a scenario has left."""
-        for node in range(3):
-            with contextlib.suppress(ProcessLookupError):
-                self.kafka.resume(node)
-            if not self.kafka._children[node].alive:
-                self.kafka.restart(node)
-        self.kafka.wait(120)
-        if not self.postgres.alive:
-            self.postgres.start()
-
-    def _make_template(self) -> None:
-        self.sql("CREATE DATABASE template")
-        self.token = make_database(self.url("template"), self.folder)
-
-
-def make_database(url: str, folder: Path) -> str:
-    """Migrate, add the table of the handler under test, and give an API token that may produce."""
-    postgres = url.startswith("postgres")
-    env = {
-        **os.environ,
-        "DATABASE_URL": url,
-        "DATA": str(folder),
-        "DJANGO_SETTINGS_MODULE": "tests.faults.inside.settings",
-    }
-    code = (
-        "from django.core.management import execute_from_command_line as run; import os, sys;"
-        "run(['', 'migrate', '-v0']); run(['', 'token', 'create', 'load', *os.environ['SCOPES'].split()]);"
-        "from django.db import connection; connection.cursor().execute(os.environ['EFFECT'])"
-    )
-    env["SCOPES"] = "--scope tk.produce --scope tkcons.view_payload"
-    env["EFFECT"] = EFFECT.format(
-        serial="bigserial PRIMARY KEY" if postgres else "integer PRIMARY KEY",
-        bytes="bytea" if postgres else "blob",
-        now="clock_timestamp()" if postgres else "CURRENT_TIMESTAMP",
-    )
-    made = subprocess.run([sys.executable, "-c", code], env=env, cwd=ROOT, check=True, capture_output=True, text=True)
-    return made.stdout.strip().splitlines()[-1]
 
 
 class Stand:
@@ -362,6 +283,13 @@ class Stand:
         if crashed:
             self.broke("status 500", f"{len(crashed)} answers")
 
+    def answered_in_time(self) -> None:
+        late = [
+            request.seconds for request in self.read_journal().requests.values() if request.seconds > ANSWER_SECONDS
+        ]
+        if late:
+            self.broke("bounded time", f"{len(late)} answers took up to {max(late):.1f} s")
+
     def read_journal(self) -> checker.Journal:
         return checker.read_journal(self.folder / "journal")
 
@@ -407,10 +335,25 @@ class Web:
         parent = psutil.Process(self.child.pid)
         return sum(process.memory_info().rss for process in [parent, *parent.children(recursive=True)])
 
+    @contextmanager
+    def memory_watched(self) -> Iterator[Callable[[], int]]:
+        """Gives what tells how many MB more than at the beginning it has had at most."""
+        before, most, ending = self.memory(), [0], threading.Event()
+
+        def look() -> None:
+            while not ending.wait(0.05):
+                most[0] = max(most[0], self.memory() - before)
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        try:
+            yield lambda: most[0] >> 20
+        finally:
+            ending.set()
+            looking.join()
+
 
 def free_port() -> int:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         return port

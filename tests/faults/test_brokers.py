@@ -8,8 +8,6 @@ from tests.faults.stand import LONG, Stand, eventually, protected_by
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
-ANSWER_SECONDS = 13.0  # the default REQUEST_TIMEOUT, one look at the cluster, and a busy machine
-
 
 @protected_by("acknowledgement", "missing")
 def test_brokers_die_and_leaders_move(stand: Stand):
@@ -75,9 +73,7 @@ def test_all_brokers_are_down_for_a_while(stand: Stand):
             stand.kafka.wait(90)
         stand.wait_stored(50)
     stand.verdict("database")
-    late = [request.seconds for request in stand.read_journal().requests.values() if request.seconds > ANSWER_SECONDS]
-    if late:
-        stand.broke("bounded time", f"{len(late)} answers took up to {max(late):.1f} s")
+    stand.answered_in_time()
 
 
 @protected_by("event_ids", "duplicates")

@@ -1,4 +1,4 @@
-"""Clients that go away, dawdle and flood; web servers that fork; clocks that jump."""
+"""Clients that go away, dawdle, flood, and never read; web servers that fork."""
 
 import contextlib
 import gzip
@@ -7,16 +7,14 @@ import socket
 import sys
 import threading
 import time
-from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.faults.stand import LONG, Stand, Web, free_port, protected_by
+from tests.faults.stand import LONG, Stand, Web, eventually, free_port, protected_by
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
-FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 MEGABYTE = 1 << 20
 
 
@@ -72,16 +70,7 @@ def test_slow_and_huge_bodies(stand: Stand):
     bomb = gzip.compress(bytes(100 * MEGABYTE))
     with stand.clients(web), contextlib.ExitStack() as slow:
         stand.wait_stored(50)
-        before, most = web.memory(), [0]
-        ending = threading.Event()
-
-        def look() -> None:
-            while not ending.wait(0.05):
-                most.append(web.memory())
-
-        looking = threading.Thread(target=look)
-        looking.start()
-        with stand.fault("bodies"):
+        with web.memory_watched() as grown, stand.fault("bodies"):
             trickling = []
             for _ in range(100):
                 connection = slow.enter_context(socket.create_connection(("127.0.0.1", web.port), timeout=10))
@@ -100,12 +89,15 @@ def test_slow_and_huge_bodies(stand: Stand):
                     for connection in trickling:
                         with contextlib.suppress(OSError):
                             connection.send(b" ")
-        ending.set()
-        looking.join()
         stand.wait_stored(50)
     stand.verdict("database")
-    stand.said.append(f"at most {(max(most) - before) // MEGABYTE} MB more memory")
-    if max(most) - before > 150 * MEGABYTE:
+    bounded(stand, grown(), 150)
+
+
+def bounded(stand: Stand, grown: int, allowed: int) -> None:
+    """In MB."""
+    stand.said.append(f"at most {grown} MB more memory")
+    if grown > allowed:
         stand.broke("memory", stand.said[-1])
 
 
@@ -115,6 +107,52 @@ def huge(http: httpx.Client, url: str, kind: str) -> int:
         return http.post(url, content=(bytes(MEGABYTE) for _ in range(100)), headers={"Content-Type": kind}).status_code
     except httpx.HTTPError:
         return 413
+
+
+VIEWERS = 200
+
+
+@pytest.mark.long
+@protected_by("bounded_queue", "memory")
+def test_viewers_that_never_read(stand: Stand):
+    """They open the stream of what is stored, each of another search, and read not a byte; more of them are refused."""
+    stand.make_topic()
+    web = stand.web(FAULTS_VIEWERS=str(VIEWERS))
+    stand.consume("database")
+    with stand.clients(web), contextlib.ExitStack() as viewers:
+        stand.wait_stored(50)
+        with web.memory_watched() as grown, stand.fault("viewers"):
+            for number in range(VIEWERS):
+                viewers.enter_context(deaf_viewer(stand, web, number))
+            eventually(lambda: ask(stand, web, "/tkcons/events") == (503, "too_many_viewers"))
+            with stand.records(rate=200, size=600, headers=8):  # so much of a message is shown
+                stand.wait_stored(4_000)
+            answers = [ask(stand, web, "/tkcons/events?poll=1")[0] for _ in range(5)]
+        stand.wait_stored(50)
+    stand.verdict("database")
+    bounded(stand, grown(), VIEWERS + 100)  # what a viewer's queue may hold is a megabyte
+    stand.answered_in_time()
+    if answers != [200] * 5:
+        stand.broke("web", f"answered {answers}")
+
+
+def deaf_viewer(stand: Stand, web: Web, number: int) -> socket.socket:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # before it is connected: little gets stuck on the way
+    made.connect(("127.0.0.1", web.port))
+    day = f"2001-01-01T00:{number // 60:02}:{number % 60:02}"
+    made.sendall(
+        f"GET /tkcons/events?since={day} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Authorization: Bearer {stand.token}\r\n\r\n".encode()
+    )
+    return made
+
+
+def ask(stand: Stand, web: Web, path: str) -> tuple[int, str]:
+    """Status and code of the answer, without its body."""
+    headers = {"Authorization": f"Bearer {stand.token}"}
+    with httpx.stream("GET", web.url + path, headers=headers, timeout=20, trust_env=False) as answer:
+        return answer.status_code, answer.headers.get("X-Error-Code", "")
 
 
 @pytest.mark.long
@@ -131,31 +169,3 @@ def test_workers_are_forked_from_a_preloaded_parent(stand: Stand):
     stand.verdict("database")
     if load.confirmed < 20:
         stand.broke("unconfirmed", f"{load.confirmed} confirmed in 20 s")
-
-
-@pytest.mark.long
-@pytest.mark.xfail(reason="under libfaketime librdkafka's waits stand still: docs/reliability, what is not proven")
-@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not there (Debian: apt-get install faketime)")
-def test_clocks_jump_by_an_hour(stand: Stand):
-    stand.make_topic()
-    stand.make_topic(1, f"{stand.topic}.dead")
-    jump = stand.folder / "jump"
-    jump.write_text("+0")
-    env = {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(jump),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    web = stand.web(**env)
-    stand.consume("database", "file", processes=2, **env)
-    stand.consume("handler", processes=2, **env)
-    with stand.clients(web, poison=20):
-        stand.wait_stored(50)
-        for hours in ("+1h", "+2h", "+3h"):
-            with stand.fault(f"clock {hours}"):
-                jump.with_suffix(".new").write_text(hours)
-                jump.with_suffix(".new").rename(jump)
-            time.sleep(6)
-    stand.verdict("database", "file")
-    stand.verdict("handler", "letters", poison=True)

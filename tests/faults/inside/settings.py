@@ -25,6 +25,7 @@ TKCONS = {
     "REVOKE_SECONDS": 4.0,
     "STOP_SECONDS": 10.0,
     "RUN_IN_WEB": False,
+    "VIEWERS": int(os.environ.get("FAULTS_VIEWERS", "1000")),
 }
 KAFKA_CLIENT = {
     "session.timeout.ms": 4_000,

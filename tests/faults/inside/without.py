@@ -232,6 +232,13 @@ def body_limit() -> None:
     settings.DATA_UPLOAD_MAX_MEMORY_SIZE = None
 
 
+def bounded_queue() -> None:
+    """What one who follows has not read is kept, however much it is."""
+    from tkcons.viewer import hub
+
+    put(hub, "QUEUE_BYTES", 1 << 40)
+
+
 def orderly_end() -> None:
     """SIGTERM ends the process where it stands."""
     import signal
@@ -260,6 +267,7 @@ PROTECTIONS: dict[str, Callable[[], None]] = {
         producer_after_fork,
         growth,
         body_limit,
+        bounded_queue,
         orderly_end,
     )
 }
