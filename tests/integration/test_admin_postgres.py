@@ -117,12 +117,22 @@ def test_an_address_asks_for_nothing_but_the_filters(big, admin_client):
         assert page.status_code in {302, 400}, lookup
 
 
-def test_the_first_key_since_a_time(big):
-    from tkcons.admin import first_key
+def test_the_keys_of_a_time(big, monkeypatch):
+    from tkcons.viewer import store
 
-    rows = Message.objects.using("postgres")
-    newest = first_key(rows.all(), timezone.now() - timedelta(hours=1))
-    assert rows.filter(pk__gte=newest).count() == 6
-    assert rows.filter(pk__gte=first_key(rows.all(), timezone.now() - timedelta(days=1))).count() == ROWS
-    assert rows.filter(pk__gte=first_key(rows.all(), timezone.now() + timedelta(days=1))).count() == 0
-    assert first_key(rows.none(), timezone.now()) == 0
+    monkeypatch.setattr(store, "NEAR", 1)
+    rows, now = Message.objects.using("postgres"), timezone.now()
+
+    def since(ago: timedelta) -> int:
+        return rows.filter(pk__gte=store.keys(now - ago, None, "postgres").low).count()
+
+    def until(ago: timedelta) -> int:
+        return rows.filter(pk__lt=store.keys(None, now - ago, "postgres").high).count()
+
+    hour, day = timedelta(hours=1), timedelta(days=1)
+    assert (since(hour), since(day), since(-day)) == (
+        6 + 1,
+        ROWS,
+        1,
+    )  # a row beside, where none or not all are of the time
+    assert (until(hour), until(day), until(-day)) == (ROWS - 6, 0, ROWS)

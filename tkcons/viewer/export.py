@@ -43,7 +43,7 @@ def export(caller: Caller, query: Query, kind: str) -> Iterator[bytes]:
 
 def _parts(query: Query, chosen: dict[int, Place]) -> Iterator[list[Message]]:
     """What matches is decided on masked rows, as in a search."""
-    low, high = store.bounds(store.messages(), "pk", query)
+    low, high = store.keys(query.since, query.until, store.using())
     for part in reader.parts(store.messages(), low, high):
         rows = part.filter(query.condition(), position__in=list(chosen)).select_related("position")
         if query.is_scan:

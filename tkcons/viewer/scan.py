@@ -4,11 +4,11 @@ import time
 from datetime import datetime
 from typing import NamedTuple
 
+from tkcons.bounded import TookTooLong, within
 from tkcons.conf import settings
-from tkcons.viewer.bounded import TookTooLong, within
 from tkcons.viewer.query import Query
 from tkcons.viewer.rows import Found, Place, fetch
-from tkcons.viewer.store import bounds, messages, using
+from tkcons.viewer.store import keys, messages, using
 
 SLICE = 2_000  # primary keys of the first slice; the next is twice as long while slices are quick
 LONGEST_SLICE = 200_000
@@ -60,9 +60,9 @@ def stored_at(key: int) -> datetime | None:
 
 def _ends(query: Query, before: int | None) -> tuple[int, int]:
     """The keys between which to look: [low, high)."""
-    keys = messages().order_by("pk").values_list("pk", flat=True)
-    first, last = keys.first(), keys.last()
+    rows = messages().order_by("pk").values_list("pk", flat=True)
+    first, last = rows.first(), rows.last()
     if first is None or last is None:
         return 0, 0
-    low, high = bounds(messages(), "pk", query)
+    low, high = keys(query.since, query.until, using())
     return max(low or 0, first), before or high or last + 1

@@ -4,18 +4,16 @@ Three ways, by what an index serves. Everything: by primary key. The partitions 
 merged. What is in a row (key, header, text): backwards by primary key in slices, until enough is found or time is up.
 """
 
-import heapq
-import itertools
 from datetime import datetime
 from typing import NamedTuple
 
 from tk.access import Caller, require
-from tkcons.viewer import cursor
+from tkcons.viewer import cursor, merge
 from tkcons.viewer.cursor import BadCursor, Offsets
 from tkcons.viewer.query import Query, visible
 from tkcons.viewer.rows import Found, Place, fetch
 from tkcons.viewer.scan import scan, stored_at
-from tkcons.viewer.store import bounds, messages, places
+from tkcons.viewer.store import keys, messages, offsets, places, using
 
 VIEW = "tkcons.view_payload"
 MERGED = 32  # partitions at most that are merged; more are searched through
@@ -69,7 +67,7 @@ def _scanned(found: list[Found], reached: int | None, limit: int) -> Page:
 
 def _all(query: Query, chosen: dict[int, Place], before: int | None, limit: int) -> Page:
     rows = messages().filter(query.condition()).order_by("-pk")
-    low, high = bounds(messages(), "pk", query)
+    low, high = keys(query.since, query.until, using())
     if low is not None:
         rows = rows.filter(pk__gte=low)
     end = before or high
@@ -81,23 +79,12 @@ def _all(query: Query, chosen: dict[int, Place], before: int | None, limit: int)
 
 def _merged(query: Query, chosen: dict[int, Place], before: str, limit: int) -> Page:
     ends: Offsets = cursor.load(before) if before else {}
-    found: list[list[tuple[int, int, int, datetime]]] = []
-    for pk, place in chosen.items():
-        rows = messages().filter(position=pk)
-        low, high = bounds(rows, "offset", query)
-        ends.setdefault(pk, place.next_offset if high is None else high)
-        rows = rows.filter(query.condition(), offset__lt=ends[pk], offset__gte=low or 0).order_by("-offset")
-        keys = rows.values_list("pk", "offset", "stored_at")[: limit + 1]
-        found.append([(-key, pk, offset, stored_at) for key, offset, stored_at in keys])
-    merged = list(itertools.islice(heapq.merge(*found), limit + 1))
-    shown = merged[:limit]
-    if not shown:
-        return Page([], None, None, "")
-    for _, pk, offset, _ in shown:
-        ends[pk] = min(ends[pk], offset)
-    times = [stored_at for *_, stored_at in shown]
-    # The time says to PostgreSQL in which days' partitions the keys are.
-    rows = messages().filter(pk__in=[-key for key, *_ in shown], stored_at__range=(min(times), max(times)))
-    page = fetch(rows.order_by("-pk"), chosen)
-    more = {pk: ends[pk] for pk in chosen}
-    return Page(page, cursor.dump(more) if len(merged) > limit else None, None, "")
+    spans = {}
+    for pk, (low, high) in offsets(chosen.values(), query.since, query.until).items():
+        end = min(high, ends.get(pk, high))
+        spans[pk] = (low, end) if query.offset is None else (max(low, query.offset), min(end, query.offset + 1))
+    found = fetch(merge.newest(spans, query, limit + 1), chosen)
+    rest = {pk: end for pk, (_, end) in spans.items()}
+    for row in found[:limit]:
+        rest[row.place.pk] = min(rest[row.place.pk], row.offset)
+    return Page(found[:limit], cursor.dump(rest) if len(found) > limit else None, None, "")

@@ -1,17 +1,17 @@
 """What the page asks the database: which partitions there are, and between which keys the rows of a time lie."""
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import NamedTuple
 
-from django.db import router
+from django.db import connections, router
 from django.db.models import QuerySet
 
 from tkcons.models import Message, Position
-from tkcons.viewer.query import Query
 from tkcons.viewer.rows import Place
 
-CLOCKS = timedelta(seconds=2)  # that the clocks of the hosts that store may differ
-NEAR = 500  # keys: so many more rows are looked at rather than asking the index once more
+CLOCKS = timedelta(seconds=1)  # that the clocks of the hosts that store may differ
+NEAR = 50  # keys: so many more rows are looked at rather than halving on
 
 
 def places() -> list[Place]:
@@ -30,43 +30,68 @@ def messages() -> QuerySet[Message]:
     return Message.objects.using(using())
 
 
-def bounds(rows: QuerySet[Message], field: str, query: Query) -> tuple[int | None, int | None]:
-    """Between which keys the rows of the query's times lie: [low, high), with some hundred rows beside them.
+class Span(NamedTuple):
+    """[low, high) of keys; None: no end."""
 
-    Rows are stored in the order of their keys, but for the difference of the hosts' clocks. The query's own condition is
-    exact: it leaves out what is beside.
-    """
-    if query.since is None and query.until is None:
-        return None, None
-    ordered = rows.order_by(field).values_list(field, "stored_at")
-    first, last = ordered.first(), ordered.last()
-    if first is None or last is None:
-        return None, None
-    low = None if query.since is None else _around(ordered, field, query.since - CLOCKS, first, last)[0]
-    high = None if query.until is None else _around(ordered, field, query.until + CLOCKS, first, last)[1]
-    return low, high
+    low: int | None
+    high: int | None
 
 
-Stored = tuple[int, datetime]  # a key, and when its row was stored
+def keys(since: datetime | None, until: datetime | None, alias: str) -> Span:
+    """Between which primary keys the rows of these times lie, with some rows beside them; None: no end."""
+    if since is None and until is None:
+        return Span(None, None)
+    last = "(SELECT COALESCE(MAX(id), 0) + 1 FROM tkcons_message)"
+    return _narrowed("", "id", [(0, last)], since, until, alias)[0]
 
 
-def _around(ordered: Any, field: str, wanted: datetime, first: Stored, last: Stored) -> tuple[int, int]:
-    """Keys before and behind the first row that was stored at that time or later, at most NEAR apart.
+def offsets(places: Iterable[Place], since: datetime | None, until: datetime | None) -> dict[int, tuple[int, int]]:
+    """Between which offsets of each place the rows of these times lie, by the position's key."""
+    spans = {place.pk: (0, place.next_offset) for place in places}
+    if not spans or (since is None and until is None):
+        return spans
+    ends = [(pk, str(end)) for pk, (_, end) in spans.items()]
+    for pk, (low, high) in _narrowed("position_id = place AND ", '"offset"', ends, since, until, using()).items():
+        spans[pk] = (low or 0, spans[pk][1] if high is None else min(high, spans[pk][1]))
+    return spans
 
-    Guessed from the times at both ends, as in a telephone book, and in turn by halving, so that no distribution of times
-    makes it long: a handful of looks into the index.
-    """
-    (low, low_time), (high, high_time) = first, (last[0] + 1, last[1])
-    guesses = True
-    while high - low > NEAR:
-        part = 0.5
-        if guesses and high_time > low_time:
-            part = min(0.98, max(0.02, (wanted - low_time) / (high_time - low_time)))
-        guesses = not guesses
-        middle = low + max(1, int((high - low) * part))
-        row: Stored | None = ordered.filter(**{f"{field}__gte": middle}).first()
-        if row is None or row[1] >= wanted:
-            high, high_time = middle, high_time if row is None else row[1]
-        else:
-            low, low_time = row[0] + 1, row[1]
-    return low, max(low, high)
+
+# Rows are stored in the order of their keys, but for the difference of the hosts' clocks; so the first row of a time is
+# found by halving: `size` keys from `low` on are left, and the row in their middle says in which half to go on. All
+# places and both ends of the time are in one statement.
+_NARROWED = """
+WITH RECURSIVE part(place, edge, wanted, low, size) AS (
+    VALUES {begin}
+    UNION ALL
+    SELECT place, edge, wanted, low + CASE WHEN (
+        SELECT stored_at FROM tkcons_message WHERE {where}{key} >= low + size / 2 ORDER BY {key} LIMIT 1
+    ) < wanted THEN size / 2 ELSE 0 END, size - size / 2 FROM part WHERE size > {near}
+)
+SELECT place, edge, low, low + size FROM part WHERE size <= {near}
+"""
+_BEGIN = "(CAST(%s AS BIGINT), CAST(%s AS BIGINT), %s, CAST(0 AS BIGINT), CAST({size} AS BIGINT))"
+
+
+def _narrowed(
+    where: str,
+    key: str,
+    ends: Sequence[tuple[int, str]],
+    since: datetime | None,
+    until: datetime | None,
+    alias: str,
+) -> dict[int, Span]:
+    """By place. ends: places, and in SQL the key behind each one's last row."""
+    wanted = [None if since is None else since - CLOCKS, None if until is None else until + CLOCKS]
+    begin, params = [], []
+    for place, size in ends:
+        for edge, at in enumerate(wanted):
+            if at is not None:
+                begin.append(_BEGIN.format(size=size))
+                params += [place, edge, connections[alias].ops.adapt_datetimefield_value(at)]
+    sql = _NARROWED.format(begin=", ".join(begin), where=where, key=key, near=NEAR)
+    found = {place: Span(None, None) for place, _ in ends}
+    with connections[alias].cursor() as cursor:
+        cursor.execute(sql, params)
+        for place, edge, low, high in cursor.fetchall():
+            found[place] = found[place]._replace(high=high) if edge else found[place]._replace(low=low)
+    return found
