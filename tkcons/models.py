@@ -24,7 +24,7 @@ class Position(models.Model):
     # is being tried from next_offset on (null: none), and how often that was begun, if it is a single message.
     trying_until = models.BigIntegerField(null=True)
     tries = models.PositiveIntegerField(_("tries"), default=0)
-    # The process that made the last claim, host:pid, and the next offset then: it alone writes from there on.
+    # The process that made the last claim, host:pid, and from where on it alone writes; before: tkcons.owners.
     claimed_by = models.CharField(_("claimed by"), max_length=100, default="", db_default="", blank=True)
     claimed_from = models.BigIntegerField(null=True)
 
@@ -38,9 +38,23 @@ class Position(models.Model):
     def __str__(self) -> str:
         return f"{self.group} {self.topic}[{self.partition}]@{self.next_offset}"
 
-    def writer(self, offset: int) -> str:
-        """The process that stored or handled this offset; empty where it held an earlier claim, which is not recorded."""
-        return self.claimed_by if self.claimed_from is not None and offset >= self.claimed_from else ""
+
+class Owner(models.Model):
+    """A process that wrote a position before the present one: from this offset on, until the next owner's."""
+
+    position = models.ForeignKey(
+        Position, models.CASCADE, verbose_name=_("partition"), related_name="owners", db_index=False
+    )
+    first_offset = models.BigIntegerField(_("first offset"))
+    process = models.CharField(_("process"), max_length=100)  # host:pid
+
+    class Meta:
+        verbose_name = _("owner")
+        verbose_name_plural = _("owners")
+        constraints = [models.UniqueConstraint(fields=["position", "first_offset"], name="tkcons_owner_unique")]
+
+    def __str__(self) -> str:
+        return f"{self.position_id}@{self.first_offset} {self.process}"
 
 
 class Message(models.Model):

@@ -8,11 +8,10 @@ from django.db.models import F
 from django.db.models.functions import Least
 from django.utils import timezone
 
-from tkcons import repeats
+from tkcons import owners, repeats
 from tkcons.conf import settings
 from tkcons.errors import SinkUnavailable, StaleOwner
 from tkcons.models import Gap, Message, Position, SeenEvent
-from tkcons.processes import this_process
 from tkcons.repeats import Event, Found
 from tkcons.sinks.base import Batch, Claim, Place
 
@@ -32,9 +31,9 @@ def claim(group: str, places: Iterable[Place], using: str) -> tuple[dict[Place, 
         limit_waits(using)
         for place in wanted:
             rows = Position.objects.using(using).filter(group=group, topic_id=place.topic_id, partition=place.partition)
-            owner = {"claimed_by": this_process(), "claimed_from": F("next_offset")}
-            if rows.update(generation=F("generation") + 1, topic=place.topic, **owner):
+            if rows.update(generation=F("generation") + 1, topic=place.topic):
                 row = rows.get()
+                owners.take(row, using)
                 claims[place] = Claim(row.generation, row.next_offset)
                 keys[place] = row.pk
     return claims, keys

@@ -15,8 +15,8 @@ from tests.storing import store
 from tk import answer
 from tk.models import IdempotentRequest, OutboxEvent
 from tk.record import EVENT_ID_HEADER, Receipt, dump_headers
-from tkcons import positions
-from tkcons.models import DeadLetter, Gap, Position
+from tkcons import owners, positions
+from tkcons.models import DeadLetter, Gap, Message, Position
 from tkcons.sinks.base import Place
 from tkcons.viewer.present import ALL, NODES, present
 
@@ -100,6 +100,34 @@ def test_which_process_stored_and_handled_it(client):
     assert (newer.count(me), newer.count("the process is not recorded")) == (2, 0)
     position.refresh_from_db()
     assert (position.claimed_from, position.generation) == (1, 1)
+
+
+def test_earlier_owners_are_told_until_others_write_their_offsets_anew(client, monkeypatch):
+    monkeypatch.setattr(owners, "KEPT", 2)
+    position = store()
+
+    def claim(process: str) -> None:
+        monkeypatch.setattr(owners, "this_process", lambda: process)
+        positions.claim("g", [Place("orders", "orders", 0)], "default")
+
+    def writers() -> list[str]:
+        position.refresh_from_db()
+        return [owners.writer(position, offset) for offset in range(position.next_offset)]
+
+    for process in ("a:1", "idle:1", "b:1", "b:1", "c:1"):
+        claim(process)
+        if "idle" not in process:
+            store(f"by {process}")
+    assert writers() == ["a:1", "b:1", "b:1", "c:1"]
+    assert "by the process b:1" in text(client.get("/tkcons/read/orders/0/2", headers=HTML))
+    Message.objects.filter(offset__gte=2).delete()
+    Position.objects.update(next_offset=2)  # as a seek does
+    claim("d:1")
+    store("by d", "by d")
+    assert writers() == ["a:1", "b:1", "d:1", "d:1"]
+    claim("e:1")
+    store("by e")
+    assert writers() == ["", "b:1", "d:1", "d:1", "e:1"]  # the oldest is forgotten
 
 
 def test_who_may_not_see_dead_letters_sees_no_cause(client, django_user_model):

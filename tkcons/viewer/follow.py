@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from tk.access import Caller
 from tk.models import IdempotentRequest, OutboxEvent
 from tk.record import EVENT_ID_HEADER, load_headers
+from tkcons import owners
 from tkcons.models import DeadLetter, Gap, Message, Position
 from tkcons.viewer import store
 from tkcons.viewer.lookup import Stored
@@ -106,7 +107,7 @@ def _letters(stored: Stored, caller: Caller) -> Iterator[Step]:
 
 
 def _by(position: Position, offset: int) -> str:
-    writer = position.writer(offset)
+    writer = owners.writer(position, offset)
     return _("by the process %(name)s") % {"name": writer} if writer else _("the process is not recorded")
 
 
