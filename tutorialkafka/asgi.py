@@ -13,8 +13,9 @@ django_application = any_content_type(get_asgi_application())  # before the next
 
 from tk import collector
 from tk.asgi import fast_lane
+from tkcons.asgi import event_streams
 
-application = fast_lane(lifespan(django_application))
+application = fast_lane(event_streams(lifespan(django_application)))
 
 from tkcons import server  # after the line above: the app registry is ready
 

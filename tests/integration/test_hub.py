@@ -1,5 +1,6 @@
 """Following what is stored: every message once and in order, whoever stores it, on SQLite and on PostgreSQL."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from tests.storing import numbered, place, store
 from tests.waiting import eventually
 from tkcons import stored
 from tkcons.models import Message, Position
-from tkcons.viewer import changes, cursor, hub, live
+from tkcons.viewer import changes, cursor, events, hub, live
 from tkcons.viewer.hub import TooManyViewers, Viewer
 from tkcons.viewer.live import View
 from tkcons.viewer.query import Query
@@ -141,6 +142,31 @@ def test_nobody_follows_and_nothing_runs(hubs):
     thread.join(10)
     assert not thread.is_alive()
     assert Follower(hubs).begun().place == follower.place
+
+
+@pytest.mark.parametrize(("room", "pause"), [(1, 2.0), (2**40, 0.25)])
+def test_in_a_flood_the_looks_are_the_rarer_the_more_is_sent(hubs, monkeypatch, room, pause):
+    monkeypatch.setattr(hub, "FLOOD_BYTES", room)
+    hubs._viewers = {Viewer(View(Query()), None)}
+    position = store("first")
+    hubs._ends = {position.pk: 0}
+    assert hubs._look() == 0
+    store(*numbered(live.LATEST + 1))
+    assert hubs._look() == pause
+
+
+def test_a_sign_of_life_where_nothing_is_stored(hubs, monkeypatch):
+    monkeypatch.setattr(events, "HEARTBEAT", 0.02)
+    monkeypatch.setattr(events, "hub", lambda: hubs)
+    monkeypatch.setattr(events.ending, "watch", lambda: None)
+    body = iter(events._Body(Follower(hubs).begun().viewer))
+    assert [next(body), next(body)] == [events.FIRST, events.BEAT]
+
+    async def first(count: int) -> list[bytes]:
+        stream = events._LoopStream(Follower(hubs).begun().viewer).__aiter__()
+        return [await anext(stream) for _ in range(count)]
+
+    assert asyncio.run(first(3)) == [events.FIRST, events.BEAT, events.BEAT]
 
 
 def test_a_token_follows_its_topics_alone(hubs):

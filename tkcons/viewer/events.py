@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
 from tk.access import Caller, require
+from tkcons.asgi import HANDED, Stream
 from tkcons.conf import settings
 from tkcons.guard import guarded
 from tkcons.viewer import cursor, ending, live, search, store
@@ -36,7 +37,7 @@ def events(request: HttpRequest, caller: Caller) -> HttpResponseBase:
         return _poll(view, after)
     viewer = Viewer(view, after)
     hub().join(viewer, _limit(request))
-    body: Any = _AsyncBody(viewer) if isinstance(request, ASGIRequest) else _Body(viewer)
+    body: Any = _AsyncBody(viewer, request) if isinstance(request, ASGIRequest) else _Body(viewer)
     response = StreamingHttpResponse(body, content_type="text/event-stream")
     response["Cache-Control"] = "no-store"
     response["Content-Encoding"] = "identity"  # no middleware and no proxy may wait for more to compress
@@ -106,25 +107,47 @@ class _Body(_Stream):
             self.close()
 
 
-class _AsyncBody(_Stream):
-    """In an event loop. Not iterable without one: Django would take that way, and wait for the stream's end."""
+class _LoopStream(_Stream):
+    """In an event loop."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        viewer = self._viewer
-        viewer.loop = asyncio.get_running_loop()
-        await sync_to_async(_close_connections)()
+        viewer, loop = self._viewer, asyncio.get_running_loop()
+        viewer.loop = loop
         ending.watch()
-        try:
-            yield FIRST
-            while self._goes_on():
-                viewer.loop_bell.clear()
-                data = viewer.take()
-                if data is not None:
-                    yield data
-                    continue
-                try:
-                    await asyncio.wait_for(viewer.loop_bell.wait(), HEARTBEAT)
-                except TimeoutError:
-                    yield BEAT
-        finally:
-            self.close()
+        yield FIRST
+        while self._goes_on():
+            viewer.loop_bell.clear()
+            data = viewer.take()
+            if data is None:
+                timer = loop.call_later(HEARTBEAT, viewer.loop_bell.set)
+                await viewer.loop_bell.wait()
+                timer.cancel()
+                data = viewer.take() or BEAT
+            yield data
+
+    def end(self) -> None:
+        self._viewer.ended = True
+        self._viewer.loop_bell.set()
+
+
+class _AsyncBody:
+    """Django's response in an event loop: empty where tkcons.asgi goes on with the stream, else the stream.
+
+    Not iterable without a loop: Django would take that way, and wait for the stream's end.
+    """
+
+    def __init__(self, viewer: Viewer, request: ASGIRequest) -> None:
+        self._stream = _LoopStream(viewer)
+        self._handed: list[Stream] | None = request.scope.get(HANDED)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        await sync_to_async(_close_connections)()
+        if self._handed is not None:
+            self._handed.append(self._stream)
+            return
+        async for data in self._stream:
+            yield data
+
+    def close(self) -> None:
+        if not self._handed:
+            self._stream.close()

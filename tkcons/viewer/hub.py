@@ -22,7 +22,10 @@ logger = logging.getLogger(__name__)
 QUEUE_BYTES = 1_048_576  # of frames that wait for one follower; what does not fit is dropped, and told
 LINGER = 5.0  # seconds that the thread stays when nobody follows any more
 LOOK_SECONDS = 0.5  # between two looks at the positions where nothing tells of changes
-FLOOD_SECONDS = 0.25  # between two looks when more is stored than anybody can read
+# When more is stored than anybody can read: seconds between two looks, at least and at most, and in between so many
+# that all followers together are sent no more than this, in bytes a second: the consumer needs the processor.
+FLOOD_SECONDS = 0.25, 2.0
+FLOOD_BYTES = 33_554_432
 RETRY_SECONDS = 1.0  # while the database does not answer
 
 
@@ -126,7 +129,7 @@ class Hub:
                         return
                     if self._joining or now - looked > (pause if changed or pause else LOOK_SECONDS):
                         looked = now
-                        pause = FLOOD_SECONDS if self._look() else 0.0
+                        pause = self._look()
                 except (DatabaseError, InterfaceError) as error:
                     logger.warning("no look at the store", extra={"action": "follow", "error": str(error)})
                     changes.disconnect()
@@ -141,8 +144,8 @@ class Hub:
             self._thread = None
             return True
 
-    def _look(self) -> bool:
-        """Tell everybody what is new; whether more was stored than was told."""
+    def _look(self) -> float:
+        """Tell everybody what is new; gives how long the next look waits when more was stored than was told, else 0."""
         places = store.places()
         ends = {place.pk: place.next_offset for place in places}
         known = ends if self._ends is None else self._ends
@@ -153,14 +156,16 @@ class Hub:
         whole = any(viewer.view.query.text for viewer in old)
         news = live.between(places, known, ends, whole=whole)
         self._ends = ends
-        if news.rows or news.dropped:
-            self._tell(old, places, news)
+        told = self._tell(old, places, news) if news.rows or news.dropped else 0
         for viewer in joining:
             self._welcome(viewer, places, ends)
         _ring(joining)
-        return bool(news.dropped)
+        least, most = FLOOD_SECONDS
+        return min(most, max(least, told / FLOOD_BYTES)) if news.dropped else 0.0
 
-    def _tell(self, viewers: Iterable[Viewer], places: list[Place], news: live.News) -> None:
+    def _tell(self, viewers: Iterable[Viewer], places: list[Place], news: live.News) -> int:
+        """Gives how many bytes that is, for all viewers together."""
+        told = 0
         bodies: dict[int, bytes] = {}
         frames: dict[View, tuple[Frame, int] | None] = {}
         rung = []
@@ -172,7 +177,9 @@ class Hub:
             if made is not None:
                 viewer.push(*made)
                 rung.append(viewer)
+                told += len(made[0].data)
         _ring(rung)
+        return told
 
     def _frame(
         self, view: View, places: list[Place], news: live.News, bodies: dict[int, bytes]
@@ -207,8 +214,9 @@ def _ring(viewers: Iterable[Viewer]) -> None:
     """Wake the followers; one call a loop, however many follow in it."""
     loops: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
     for viewer in viewers:
-        viewer.bell.set()
-        if viewer.loop is not None:
+        if viewer.loop is None:
+            viewer.bell.set()
+        else:
             loops.setdefault(viewer.loop, []).append(viewer.loop_bell.set)
     for loop, bells in loops.items():
         try:
