@@ -167,3 +167,20 @@ def _sqlite(alias: str, options: Mapping[str, Any]) -> Iterator[CheckMessage]:
         yield CheckWarning(
             f"The consumer and the web server will meet 'database is locked' in {alias!r}.", hint=hint, id="tkcons.W007"
         )
+
+
+@register("tkcons")
+def check_persistent_connections(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
+    """tkcons.W010: database connections that outlive their requests, in a project that is served by ASGI."""
+    if not getattr(django_settings, "ASGI_APPLICATION", None):
+        return []
+    hint = (
+        "Under ASGI each request has a thread of its own, behind which its connection would stay open: leave it at 0."
+    )
+    return [
+        CheckWarning(
+            f"DATABASES[{alias!r}] has CONN_MAX_AGE, and ASGI_APPLICATION is set.", hint=hint, id="tkcons.W010"
+        )
+        for alias, database in sorted(django_settings.DATABASES.items())
+        if database.get("CONN_MAX_AGE", 0) != 0
+    ]

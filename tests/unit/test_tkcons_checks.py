@@ -132,3 +132,11 @@ def test_sqlite_that_does_not_wait_its_turn(settings, monkeypatch, missing, said
     (found,) = checks.check_databases(None)
     assert found.id == "tkcons.W007"
     assert said in found.hint
+
+
+def test_connections_that_outlive_requests_under_asgi(settings, monkeypatch):
+    assert checks.check_persistent_connections(None) == []
+    monkeypatch.setitem(django_settings.DATABASES["default"], "CONN_MAX_AGE", None)
+    assert ids(checks.check_persistent_connections(None)) == ["tkcons.W010"]
+    settings.ASGI_APPLICATION = None
+    assert checks.check_persistent_connections(None) == []
