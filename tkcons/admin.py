@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
@@ -16,11 +16,12 @@ from tk.bigtable import BigTable, Since, since, sure
 from tk.errors import TkError
 from tk.paging import NewestPaginator
 from tk.record import dump_headers, load_headers, text_or_base64
-from tkcons import deadletters, groups, web
-from tkcons.errors import TkconsError
+from tkcons import deadletters, groups, reader, web
+from tkcons.errors import SearchTookTooLong, TkconsError
 from tkcons.masking import mask
 from tkcons.models import DeadLetter, Group, Member, Message, Position
 from tkcons.reader import as_dict
+from tkcons.viewer import store
 
 if TYPE_CHECKING:
     GroupBase = admin.ModelAdmin[Group]
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 else:  # generic for the type checker alone
     GroupBase = MemberBase = MessageBase = LetterBase = PositionBase = admin.ModelAdmin
 
-CLOCKS = timedelta(seconds=5)  # that the clocks of the hosts which store may differ
 PLACE = re.compile(r"(?P<topic>[\w.-]+)\[(?P<partition>\d{1,9})\](?:@(?P<offset>\d{1,18}))?")
 
 
@@ -60,26 +60,8 @@ class StoredSince(Since):
     """By time of storing: no index has it, but primary keys rise with it."""
 
     def younger(self, queryset: "QuerySet[Message]", since: datetime) -> "QuerySet[Message]":
-        return queryset.filter(pk__gte=first_key(queryset.model.objects.using(queryset.db), since - CLOCKS)).filter(
-            stored_at__gte=since
-        )
-
-
-def first_key(rows: "QuerySet[Message]", since: datetime) -> int:
-    """The primary key from which on messages are stored at this time or later, by bisection: one row a step."""
-    keys = rows.order_by("pk").values_list("pk", "stored_at")
-    first, last = keys.first(), keys.last()
-    if first is None or last is None or first[1] >= since:
-        return 0
-    low, high = first[0], last[0] + 1  # the answer is above low, at most high
-    while high - low > 1:
-        middle = (low + high) // 2
-        seen = keys.filter(pk__gte=middle).first()
-        if seen is None or seen[1] >= since:
-            high = middle
-        else:
-            low = seen[0]
-    return high
+        low, _ = store.keys(since, None, queryset.db)
+        return queryset.filter(pk__gte=low, stored_at__gte=since)
 
 
 class PartitionFilter(admin.SimpleListFilter):
@@ -109,7 +91,7 @@ class MessageAdmin(BigTable, ReadOnly, MaskedHeaders, MessageBase):
     readonly_fields = fields
 
     def has_view_permission(self, request: HttpRequest, obj: Message | None = None) -> bool:
-        return request.user.has_perm("tkcons.view_payload")
+        return request.user.has_perm(reader.VIEW)
 
     def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
         """Newest first, in the order of the index that serves what is asked for."""
@@ -261,6 +243,7 @@ class DeadLetterAdmin(BigTable, ReadOnly, MaskedHeaders, LetterBase):
         *("dead_topic", "dead_partition", "dead_offset", "made_at"),
     )
     readonly_fields = fields
+    of_message = ("key_text", "value_text", "headers_text")
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[DeadLetter]":
         letters = super().get_queryset(request)
@@ -272,7 +255,20 @@ class DeadLetterAdmin(BigTable, ReadOnly, MaskedHeaders, LetterBase):
     def get_search_results(
         self, request: HttpRequest, queryset: "QuerySet[DeadLetter]", search_term: str
     ) -> "tuple[QuerySet[DeadLetter], bool]":
-        return (deadletters.search(queryset, search_term) if search_term else queryset), False
+        if not search_term:
+            return queryset, False
+        reads = request.user.has_perm(reader.VIEW)
+        try:
+            found = deadletters.search(queryset, search_term, NewestPaginator.LIMIT, in_messages=reads)
+        except SearchTookTooLong as error:
+            self.message_user(request, str(error), messages.WARNING)
+            return queryset.none(), False
+        return queryset.filter(pk__in=[letter.pk for letter in found]), False
+
+    def get_fields(self, request: HttpRequest, obj: DeadLetter | None = None) -> list[Any]:
+        """The message itself is for who may read messages."""
+        reads = request.user.has_perm(reader.VIEW)
+        return [name for name in self.fields if reads or name not in self.of_message]
 
     def has_settle_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(deadletters.SETTLE)

@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
+import time
 import traceback
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -19,7 +20,9 @@ from tk.access import Caller, require
 from tk.errors import BrokerRefused, InvalidTimestamp, TooLarge
 from tk.record import EVENT_ID_HEADER, Headers, Receipt, Record, dump_headers, load_headers
 from tkcons import reader
-from tkcons.errors import StaleOwner, UnknownLetter
+from tkcons.bounded import TookTooLong, within
+from tkcons.conf import settings
+from tkcons.errors import SearchTookTooLong, StaleOwner, UnknownLetter
 from tkcons.lookups import Contains
 from tkcons.masking import mask
 from tkcons.models import DeadLetter
@@ -112,7 +115,8 @@ def find(
 ) -> list[DeadLetter]:
     """Letters that match everything given, newest first, without values and tracebacks.
 
-    until: exclusive. before: `made_at` and id of the last letter of the page before. Raises Unauthenticated or Forbidden.
+    until: exclusive. before: `made_at` and id of the last letter of the page before. Raises Unauthenticated, Forbidden
+    or SearchTookTooLong.
     """
     letters = seen(caller).defer("key", "value", "headers", "traceback")
     exact = {"group": group, "topic": topic, "state": state, "made_at__gte": since, "made_at__lt": until}
@@ -120,9 +124,9 @@ def find(
     if before is not None:
         made, key = before
         letters = letters.filter(made_at__lte=made).exclude(made_at=made, pk__gte=key)
-    if text:
-        letters = search(letters, text, in_messages=caller.may(reader.VIEW))
-    return list(letters[:limit])
+    if not text:
+        return list(letters[:limit])
+    return search(letters, text, limit, in_messages=caller.may(reader.VIEW))
 
 
 def one(caller: Caller, key: str) -> DeadLetter:
@@ -143,23 +147,42 @@ def matches(text: str) -> Q:
     return _told(text) | _held(text)
 
 
-def search(letters: QuerySet[DeadLetter], text: str, *, in_messages: bool = True) -> QuerySet[DeadLetter]:
-    """Letters that match by what people see of them: a masked value cannot be guessed at.
+def search(letters: QuerySet[DeadLetter], text: str, limit: int, *, in_messages: bool) -> list[DeadLetter]:
+    """So many letters that match by what people see of them: a masked value cannot be guessed at.
 
     With fields to hide, so many as FOUND are found by key or value, the first in the order of `letters`.
-    in_messages: whether keys and values are looked at; who may not read them cannot guess them either.
+    in_messages: whether keys and values are looked at; who may not read them cannot guess them either. Raises
+    SearchTookTooLong.
     """
+    try:
+        with within(settings.SEARCH_SECONDS, letters.db):
+            return list(_matching(letters, text, in_messages=in_messages)[:limit])
+    except TookTooLong as error:
+        raise SearchTookTooLong from error
+
+
+def _matching(letters: QuerySet[DeadLetter], text: str, *, in_messages: bool) -> QuerySet[DeadLetter]:
     hidden, data = mask(), text.encode()
     if not in_messages:
         return letters.filter(_told(text))
     if not hidden:
         return letters.filter(matches(text))
+    held = letters.filter(_held(text)).defer(None).only("key", "value").iterator(CHUNK)
     shown = (
         letter.pk
-        for letter in letters.filter(_held(text)).defer(None).only("key", "value").iterator(CHUNK)
+        for letter in _in_time(held)
         if any(data in (hidden.data(_bytes(part)) or b"") for part in (letter.key, letter.value))
     )
     return letters.filter(_told(text) | Q(pk__in=list(islice(shown, FOUND))))
+
+
+def _in_time(letters: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
+    """PostgreSQL bounds a statement, and each part of these is one. Raises TookTooLong."""
+    deadline = time.monotonic() + settings.SEARCH_SECONDS
+    for letter in letters:
+        if time.monotonic() > deadline:
+            raise TookTooLong
+        yield letter
 
 
 def _told(text: str) -> Q:

@@ -54,6 +54,13 @@ class SinkLocked(TkconsError):
     status = 409
 
 
+class SearchTookTooLong(TkconsError):
+    """The search was stopped after SEARCH_SECONDS: say a group, a state or a time as well."""
+
+    code = "search_took_too_long"
+    status = 422
+
+
 class OffsetLost(TkconsError):
     """Kafka does not have the offset at the stored position: `manage.py group skip` or `seek` goes on."""
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from tk.access import CODE, Caller
 from tk.errors import Forbidden, Unauthenticated
-from tkcons import deadletters, groups, samples, web
+from tkcons import bounded, deadletters, groups, samples, web
 from tkcons.errors import UnknownLetter
 from tkcons.models import DeadLetter, Group, Sample
 from tkcons.panel.chart import HEIGHT, WIDTH, draw
@@ -131,6 +131,36 @@ def test_a_letter_is_shown_without_its_message_to_who_may_not_read_messages(clie
     assert "permission to read messages" in page
     client.force_login(grant(ann, "view_payload"))
     assert "secret" in client.get(f"/tkcons/deadletters/{KEY}", headers=HTML).content.decode()
+
+
+def test_the_admin_shows_it_without_its_message_too(client, ann):
+    letter(value=b"secret", headers='[["secret", null]]')
+    DeadLetter.objects.update(key=b"secret")
+    ann.is_staff = True
+    ann.save()
+    client.force_login(grant(ann, "view_deadletter"))
+    address = f"/admin/tkcons/deadletter/{KEY}/change/"
+    found = "/admin/tkcons/deadletter/?q=secret"
+    assert b"cause" in client.get(address).content
+    assert b"secret" not in client.get(address).content
+    assert len(client.get(found).context["cl"].result_list) == 0
+    client.force_login(grant(ann, "view_payload"))
+    assert client.get(address).content.count(b"secret") == 3
+    assert len(client.get(found).context["cl"].result_list) == 1
+
+
+def test_a_search_that_takes_too_long_is_stopped_and_said(client, admin_user, settings, monkeypatch):
+    letter()
+    settings.TKCONS = {**settings.TKCONS, "SEARCH_SECONDS": 0}
+    monkeypatch.setattr(bounded, "STEPS", 1)
+    client.force_login(admin_user)
+    page = client.get("/tkcons/deadletters?q=found+nowhere", headers=HTML)
+    assert page.status_code == 422
+    for text in (b"The search was stopped", b'value="found nowhere"'):
+        assert text in page.content
+    page = client.get("/admin/tkcons/deadletter/?q=found+nowhere")
+    assert page.status_code == 200
+    assert b"The search was stopped" in page.content
 
 
 def test_who_did_what_is_recorded(client, ann):

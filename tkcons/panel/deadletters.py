@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from tk.access import Caller
 from tk.errors import BadRequest
 from tkcons import deadletters, groups, reader
+from tkcons.errors import SearchTookTooLong
 from tkcons.guard import guarded
 from tkcons.models import DeadLetter
 from tkcons.panel.confirm import ask
@@ -69,7 +70,10 @@ def listed(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     if not form.is_valid():
         deadletters.find(caller, limit=0)  # who may not look hears that first
         return render(request, "tkcons/deadletters.html", context, status=400)
-    letters = deadletters.find(caller, limit=PAGE + 1, **form.wanted())
+    try:
+        letters = deadletters.find(caller, limit=PAGE + 1, **form.wanted())
+    except SearchTookTooLong as error:
+        return render(request, "tkcons/deadletters.html", context | {"error": error}, status=error.status)
     if len(letters) > PAGE:
         last = letters[PAGE - 1]
         given = {name: value for name, value in request.GET.items() if name in form.fields and value}
