@@ -80,6 +80,7 @@ class _Line(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 _encoder = msgspec.json.Encoder()
+_NO_HEADERS: list[_Header] = []  # one for all: it is only written out
 
 
 def json_lines(messages: Sequence[Any]) -> bytes:
@@ -94,8 +95,15 @@ def _json_lines(messages: Sequence[Any]) -> bytes:
     for message in messages:
         kind, timestamp = message.timestamp()
         key, value, headers = message.key(), message.value(), message.headers()
-        key, key_encoding = (None, None) if key is None else text_or_base64(key)
-        value, encoding = text_or_base64(value)
+        key_encoding = encoding = None
+        try:  # text nearly always: no call of our own for it
+            if key is not None:
+                key = key.decode()
+            if value is not None:
+                value = value.decode()
+        except UnicodeDecodeError:
+            key, key_encoding = text_or_base64(message.key())
+            value, encoding = text_or_base64(message.value())
         made.append(
             _Line(
                 topic,
@@ -104,7 +112,7 @@ def _json_lines(messages: Sequence[Any]) -> bytes:
                 None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp,
                 key,
                 value,
-                [_Header(name, *text_or_base64(data)) for name, data in headers] if headers else [],
+                [_Header(name, *text_or_base64(data)) for name, data in headers] if headers else _NO_HEADERS,
                 key_encoding,
                 encoding,
             )
