@@ -67,6 +67,7 @@ def test_without_debug_this_machine_is_nobody_special():
         {"HTTP_SEC_FETCH_SITE": "cross-site"},
         {"HTTP_SEC_FETCH_SITE": "same-site"},
         {"HTTP_ORIGIN": "https://evil.example"},
+        {"HTTP_ORIGIN": "https://localhost"},
         {"HTTP_ORIGIN": "null"},
     ],
 )

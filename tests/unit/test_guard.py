@@ -2,6 +2,8 @@
 
 import pytest
 
+from tkcons.models import Group
+
 pytestmark = pytest.mark.django_db
 
 HTML = {"Accept": "text/html,*/*;q=0.8"}
@@ -36,3 +38,11 @@ def test_a_link_on_another_site_may_be_followed_but_does_nothing(client, setting
     assert client.get("/tkcons/stop", headers={**HTML, **FROM_ELSEWHERE}).status_code == 403
     for other in ({"Sec-Fetch-Mode": "no-cors"}, {"Sec-Fetch-Dest": "iframe"}, {"Origin": "https://evil.example"}):
         assert client.get("/tkcons/status", headers={**HTML, **FROM_ELSEWHERE, **other}).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/tkcons", "/tkcons/stop"])
+def test_without_debug_a_get_starts_and_stops_nothing(client, admin_user, path):
+    client.force_login(admin_user)
+    answer = client.get(path)
+    assert (answer.status_code, answer["Allow"], answer["X-Error-Code"]) == (405, "POST", "method_not_allowed")
+    assert not Group.objects.exists()
