@@ -128,7 +128,7 @@ def test_who_has_scrolled_away_is_not_moved(opened: Page):
     expect(fresh).to_be_hidden()
 
 
-@pytest.mark.parametrize("size", [DESK])
+@SIZES
 def test_what_is_followed_is_what_is_looked_for(opened: Page):
     store("a")
     go(opened)
@@ -144,7 +144,7 @@ def test_what_is_followed_is_what_is_looked_for(opened: Page):
     expect(rows(opened)).to_have_count(4)
 
 
-@pytest.mark.parametrize("size", [DESK])
+@SIZES
 def test_too_much_at_once_is_said_to_be_dropped(opened: Page):
     store("first")
     go(opened)
@@ -152,6 +152,25 @@ def test_too_much_at_once_is_said_to_be_dropped(opened: Page):
     expect(opened.locator("#live-dropped")).to_contain_text("Dropped 100")
     expect(rows(opened)).to_have_count(200)
     expect(rows(opened).first).to_contain_text("message 299")
+
+
+@SIZES
+def test_a_stream_that_ends_is_taken_up_where_it_was(opened: Page, monkeypatch):
+    """Here several times a second, as otherwise when a connection breaks or after five minutes."""
+    monkeypatch.setattr(events, "FIRST", b"retry: 10\n\n")
+    monkeypatch.setattr(events, "STREAM_SECONDS", 0.1)
+    monkeypatch.setattr(events, "HEARTBEAT", 0.05)
+    came, make = [], events.Viewer
+    monkeypatch.setattr(events, "Viewer", lambda view, after: came.append(after) or make(view, after))
+    opened.goto("/tkcons/read")
+    for number in range(10):
+        store(f"message {number}")
+        opened.wait_for_timeout(50)
+    expect(rows(opened)).to_have_count(10)
+    for number in range(10):
+        expect(rows(opened).nth(number)).to_contain_text(f"message {9 - number}")
+    assert len(came) > 2
+    assert came[0] != came[-1]  # the place of the last event that it had, not of its beginning
 
 
 def hide(page: Page, *, hidden: bool) -> None:
@@ -162,7 +181,7 @@ def hide(page: Page, *, hidden: bool) -> None:
     )
 
 
-@pytest.mark.parametrize("size", [DESK])
+@SIZES
 def test_a_hidden_tab_holds_no_connection_and_misses_nothing(opened: Page, monkeypatch):
     monkeypatch.setattr(events, "HEARTBEAT", 0.1)  # shows the server that nobody is there
     go(opened)
@@ -183,7 +202,7 @@ def test_many_tabs_leave_the_browser_connections_to_work_with(browser: Browser, 
     context = browser.new_context(base_url=live_server.url, locale="en")
     tabs = [context.new_page() for _ in range(8)]
     for tab in tabs:
-        tab.goto("/tkcons/read", timeout=10_000)
+        tab.goto("/tkcons/read")
     for tab in tabs:
         expect(tab.locator("#live-state")).to_have_text(re.compile("^Live"))
     store("second")
@@ -226,6 +245,52 @@ def test_it_is_found_by_links_and_forms_without_javascript(browser: Browser, liv
     expect(rows(page)).to_have_count(1)
     rows(page).get_by_role("link").click()
     expect(page.locator("pre")).to_have_text("message 7")
+    context.close()
+
+
+@SIZES
+def test_each_field_finds_and_its_address_can_be_passed_on(opened: Page):
+    store("an apple", key="k1", headers=(("kind", b"fruit"),))
+    store("a carrot", topic="payments", partition=2, skip=5)
+    wanted = {
+        "Topic": "payments",
+        "Partition": "2",
+        "Key": "k1",
+        "Header": "kind: fruit",
+        "Text in the value": "carrot",
+    }
+    opened.goto("/tkcons/read")
+    opened.get_by_text("More to search by").click()
+    for label, text in wanted.items():
+        opened.get_by_label(label, exact=True).fill(text)
+        opened.get_by_role("button", name="Find").click()
+        expect(rows(opened)).to_have_count(1)
+        opened.get_by_label(label, exact=True).fill("")
+        opened.get_by_role("button", name="Find").click()
+        expect(rows(opened)).to_have_count(2)
+    opened.get_by_label("Topic", exact=True).fill("payments")
+    opened.get_by_label("Offset").fill("5")
+    opened.get_by_role("button", name="Find").click()
+    expect(rows(opened)).to_have_count(1)
+    expect(rows(opened)).to_contain_text("a carrot")
+    opened.goto(opened.url)
+    expect(rows(opened)).to_have_count(1)
+    expect(opened.get_by_label("Offset")).to_have_value("5")
+
+
+def test_in_german(browser: Browser, live_server):
+    context = browser.new_context(base_url=live_server.url, locale="de-DE", **DESK)
+    page = context.new_page()
+    store(*numbered(101))
+    go(page)
+    expect(page.locator("html")).to_have_attribute("lang", "de")
+    expect(page.locator("h1")).to_have_text("Nachrichten")
+    expect(page.get_by_role("link", name="Ältere Nachrichten")).to_be_visible()
+    page.get_by_role("button", name="Pausieren").click()
+    store("eine mehr")
+    expect(page.locator("#live-state")).to_have_text("Angehalten · 1 neu")
+    page.get_by_role("button", name="Weiter").click()
+    expect(rows(page).first).to_contain_text("eine mehr")
     context.close()
 
 
@@ -295,7 +360,7 @@ def test_a_message_is_shown_whole(opened: Page):
     assert download.value.path().read_bytes() == b"x" * 100_000
 
 
-@pytest.mark.parametrize("size", [DESK])
+@SIZES
 def test_a_message_that_is_not_stored_yet_appears_when_it_is(opened: Page):
     store("first")
     opened.goto("/tkcons/read/orders/0/1")
