@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 
 from tk import access, upkeep
 from tk.access import Caller
-from tk.bigtable import BigTable, sure
+from tk.bigtable import BigTable, since_by_key, sure
 from tk.errors import TkError
 from tk.models import OutboxEvent, Token
 from tk.record import text_or_base64
@@ -83,7 +83,7 @@ class StateFilter(admin.SimpleListFilter):
 @admin.register(OutboxEvent)
 class OutboxEventAdmin(BigTable, EventBase):
     list_display = ("event_id", "state", "topic", "key_text", "created_at", "sent_at", "error_short")
-    list_filter = (StateFilter,)
+    list_filter = (StateFilter, since_by_key("created_at"))
     search_fields = ("event_id",)
     search_help_text = _("an event id, or how a topic begins (among the newest 100,000)")
     ordering = ("-pk",)

@@ -10,6 +10,8 @@ from django.db import connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from tk.bigtable import first_key
+from tk.models import OutboxEvent
 from tkcons.models import Message, Position
 
 pytestmark = [pytest.mark.postgres, pytest.mark.django_db(databases=["default", "postgres"])]
@@ -50,10 +52,18 @@ def filled(postgres_alias, django_db_blocker) -> Iterator[None]:
             "FROM generate_series(1, %s) n",
             [ROWS],
         )
+        cursor.execute(
+            "INSERT INTO tk_outboxevent (event_id, lane, shard, state, topic, error, created_at, sent_at) "
+            "SELECT gen_random_uuid(), n, n %% 64, CASE WHEN n < 9 THEN 2 WHEN n < 20 THEN 0 ELSE 1 END, "
+            "CASE WHEN n %% 2 = 0 THEN 'even' ELSE 'odd' END, '', "
+            "now() - make_interval(hours => CASE WHEN n < %s THEN 2 ELSE 0 END), now() FROM generate_series(1, %s) n",
+            [ROWS - 5, ROWS],
+        )
+        cursor.execute("ANALYZE tk_outboxevent")
         cursor.execute("ANALYZE tkcons_message")
         cursor.execute("ANALYZE tkcons_deadletter")
         yield
-        cursor.execute("TRUNCATE tkcons_message, tkcons_deadletter, tkcons_position CASCADE")
+        cursor.execute("TRUNCATE tk_outboxevent, tkcons_message, tkcons_deadletter, tkcons_position CASCADE")
 
 
 @pytest.fixture
@@ -71,33 +81,44 @@ def rows_read(node: dict[str, Any]) -> int:
 @pytest.mark.parametrize(
     ("address", "found"),
     [
-        ("message/", 100),
-        ("message/?p=9", 100),
-        ("message/?o=6", 100),  # sorting by time is not offered: asking for it changes nothing
-        ("message/?since=hour", 6),
-        ("message/?since=day", 100),
-        ("message/?place={rare}", 49),
-        ("message/?place={old}", 100),
-        ("message/?q=old[3]", 100),
-        ("message/?q=orders[3]", 100),
-        ("message/?q=orders[3]@77777", 1),
-        ("message/?q=77", 1),
-        ("message/?q=no+such+thing", 0),
-        ("deadletter/", 100),
-        ("deadletter/?o=7", 100),
-        ("deadletter/?state=waiting", 8),
-        ("deadletter/?group=tkcons.database", 49),
-        ("deadletter/?state=waiting&group=tkcons.database&since=day", 8),
-        ("deadletter/?since=hour", 100),
-        ("position/", 3),
+        ("tkcons/message/", 100),
+        ("tkcons/message/?p=9", 100),
+        ("tkcons/message/?o=6", 100),  # sorting by time is not offered: asking for it changes nothing
+        ("tkcons/message/?since=hour", 6),
+        ("tkcons/message/?since=day", 100),
+        ("tkcons/message/?place={rare}", 49),
+        ("tkcons/message/?place={old}", 100),
+        ("tkcons/message/?q=old[3]", 100),
+        ("tkcons/message/?q=orders[3]", 100),
+        ("tkcons/message/?q=orders[3]@77777", 1),
+        ("tkcons/message/?q=77", 1),
+        ("tkcons/message/?q=no+such+thing", 0),
+        ("tkcons/deadletter/", 100),
+        ("tkcons/deadletter/?o=7", 100),
+        ("tkcons/deadletter/?state=waiting", 8),
+        ("tkcons/deadletter/?group=tkcons.database", 49),
+        ("tkcons/deadletter/?state=waiting&group=tkcons.database&since=day", 8),
+        ("tkcons/deadletter/?since=hour", 100),
+        ("tkcons/position/", 3),
+        ("tk/outboxevent/", 100),
+        ("tk/outboxevent/?o=5", 100),
+        ("tk/outboxevent/?since=hour", 6),
+        ("tk/outboxevent/?since=day", 100),
+        ("tk/outboxevent/?state=0", 11),
+        ("tk/outboxevent/?state=1&since=hour", 6),
+        ("tk/outboxevent/?state=2", 8),
+        ("tk/outboxevent/?state=2&since=hour", 0),
+        ("tk/outboxevent/?q=odd", 100),
+        ("tk/outboxevent/?q=nowhere", 0),
     ],
 )
-def test_a_list_opens_without_reading_the_table(big, admin_client, settings, address, found):
+def test_a_list_opens_without_reading_the_table(big, admin_client, monkeypatch, address, found):
+    monkeypatch.setattr("tk.admin.SEARCHED", 2_000)
     first = Message.objects.using("postgres").order_by("pk").values_list("pk", flat=True)[0]
     places = dict(Position.objects.using("postgres").values_list("topic", "pk"))
     address = address.format(**places).replace("q=77", f"q={first + 77}") if "@" not in address else address
     with CaptureQueriesContext(connections["postgres"]) as captured:
-        page = admin_client.get(f"/admin/tkcons/{address}")
+        page = admin_client.get(f"/admin/{address}")
     assert page.status_code == 200
     assert len(page.context["cl"].result_list) == found
     total = 0
@@ -136,3 +157,12 @@ def test_the_keys_of_a_time(big, monkeypatch):
         1,
     )  # a row beside, where none or not all are of the time
     assert (until(hour), until(day), until(-day)) == (ROWS - 6, 0, ROWS)
+
+
+def test_the_first_key_since_a_time(big):
+    rows = OutboxEvent.objects.using("postgres")
+    newest = first_key(rows.all(), "created_at", timezone.now() - timedelta(hours=1))
+    assert rows.filter(pk__gte=newest).count() == 6
+    assert rows.filter(pk__gte=first_key(rows.all(), "created_at", timezone.now() - timedelta(days=1))).count() == ROWS
+    assert rows.filter(pk__gte=first_key(rows.all(), "created_at", timezone.now() + timedelta(days=1))).count() == 0
+    assert first_key(rows.none(), "created_at", timezone.now()) == 0
