@@ -30,11 +30,14 @@ class Leases:
         """Whether the leases hold for sure, without asking the database."""
         return time.monotonic() < self._valid_until
 
-    def keep(self) -> None:
-        """Renew, take and give back shards so that the living relays have equal shares; a third of a lease apart."""
+    def keep(self) -> bool:
+        """Renew, take and give back shards so that the living relays have equal shares; a third of a lease apart.
+
+        True: other shards are held than before.
+        """
         began = time.monotonic()
         if began < self._renew_at:
-            return
+            return False
         seconds = settings.OUTBOX_LEASE_SECONDS
         until = Now() + timedelta(seconds=seconds)
         shards = OutboxShard.objects.using(self.using)
@@ -49,9 +52,10 @@ class Leases:
             if len(kept) < share:
                 kept |= self._take(share - len(kept))
             shards.filter(shard__in=kept).update(leased_until=until)
-        self.held = kept
+        changed, self.held = kept != self.held, kept
         self._valid_until = began + seconds
         self._renew_at = began + seconds / 3
+        return changed
 
     def _take(self, most: int) -> dict[int, int]:
         """Shards that nobody holds; those another relay is taking at this moment are passed over."""
@@ -65,9 +69,9 @@ class Leases:
 
     def confirmed(self) -> set[int]:
         """The shards that are still this relay's; inside a transaction nobody takes them before it ends."""
-        rows = OutboxShard.objects.using(self.using).filter(shard__in=self.held, owner=self.name).select_for_update()
+        rows = OutboxShard.objects.using(self.using).filter(owner=self.name).select_for_update()
         return {
-            shard for shard, generation in rows.values_list("shard", "generation") if self.held[shard] == generation
+            shard for shard, generation in rows.values_list("shard", "generation") if self.held.get(shard) == generation
         }
 
     def release(self) -> None:

@@ -6,43 +6,27 @@ Killed between the two it sends again, with the same event id in a header. Kafka
 import logging
 import threading
 import time
-from functools import partial
+from collections.abc import Sequence
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from django.db import Error as DatabaseError
 from django.db import connections, router
 
 from tk import topics
-from tk.client import client_config
+from tk.ahead import Ahead
 from tk.conf import settings
 from tk.errors import NotSent, UnknownTopic
 from tk.leases import Leases
 from tk.models import OutboxEvent
-from tk.record import EVENT_ID_HEADER, load_headers
+from tk.sender import IN_FLIGHT, Sender
 from tk.store import Event, Sent, Store
 from tk.wake import Wake
 
 logger = logging.getLogger(__name__)
 
 BATCH = 5_000  # events read at once
-IN_FLIGHT = 10_000  # events sent and not yet acknowledged, at most
-STALL_SECONDS = 0.5  # how long a slow partition holds up the others
 LONGEST_PAUSE = 5.0  # seconds between tries
 MISSING_SECONDS = 5.0  # how long a topic is missing before its messages fail: a restarted broker may not know it yet
 PRUNE_SECONDS = 1.0
-
-# Answers that another try does not change. Everything else is waited out.
-_REFUSED = {
-    KafkaError.MSG_SIZE_TOO_LARGE,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_TOPIC,
-    KafkaError._UNKNOWN_PARTITION,
-    KafkaError.TOPIC_EXCEPTION,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.INVALID_RECORD,
-    KafkaError.INVALID_TIMESTAMP,
-    KafkaError.POLICY_VIOLATION,
-}
 
 
 class Relay:
@@ -52,13 +36,11 @@ class Relay:
         self.using = using or router.db_for_write(OutboxEvent)
         self.leases = Leases(self.using)
         self._store = Store(self.using, self.leases)
+        self._ahead = Ahead(self.using)
         self._ending = threading.Event()
-        self._producer: Producer | None = None
-        self._in_flight: dict[int, Event] = {}
-        self._acknowledged: list[Sent] = []
-        self._failed: dict[int, str] = {}  # refused when sent alone, not yet marked
-        self._suspects: set[int] = set()  # refused in company: a batch is refused whole, so each is tried alone
-        self._broken = ""  # why the producer is of no use any more
+        self._sender = Sender(going=lambda: not self._ending.is_set() and self.leases.valid())
+        self._marking: list[Sent] = []  # acknowledged, and being marked on the other thread
+        self._follows = False  # whether what is read ahead comes right after what was sent
         self._missing: dict[str, float] = {}  # since when, by topic
         self._waiting = False  # the last step left events whose topic may yet appear
         self._prune_at = 0.0
@@ -83,7 +65,7 @@ class Relay:
                         connections[self.using].close()
                     self._ending.wait(pause)
                     continue
-                if not busy and not self._in_flight:
+                if not busy and not self._sender.in_flight:
                     if once and not self._waiting:
                         return
                     wake.wait(settings.OUTBOX_POLL_SECONDS)
@@ -94,181 +76,128 @@ class Relay:
     def step(self) -> bool:
         """Read, send, wait a moment for acknowledgements, mark. False: there was nothing to do.
 
-        While much waits, the next events are read as the acknowledgements of the last ones come in. Raises NotSent while
-        Kafka is away, and Django's database errors.
+        While much waits, the last events are marked and the next are read on another thread as these are sent. Raises
+        NotSent while Kafka is away, and Django's database errors.
         """
         connections[self.using].close_if_unusable_or_obsolete()
-        self.leases.keep()
-        self._mark()  # what the last step could not
+        sender = self._sender
+        events = self._taken()
+        if self.leases.keep():
+            events = None  # read for other shards
         self._prune()
-        room = min(BATCH, IN_FLIGHT - len(self._in_flight))
-        events = self._store.pending(room, self._in_flight) if room > 0 and self.leases.held else []
-        if not events and not self._in_flight:
+        if events is None:
+            self._mark()
+            room = min(BATCH, IN_FLIGHT - len(sender.in_flight))
+            events = self._store.pending(room, sender.in_flight) if room > 0 and self.leases.held else []
+        if not events and not sender.in_flight:
             self._waiting = False
             return False
-        busy = bool(self._in_flight)
+        busy = bool(sender.in_flight)
+        much = len(events) == BATCH and not sender.suspects and not sender.failed
+        if much:
+            self._read_ahead(events)
         taken = self._send(events) if self.leases.valid() else 0
-        self._await(BATCH if taken == BATCH else 0)
-        self._mark()
-        if self._broken:
+        sender.wait(BATCH if taken == BATCH else 0)
+        self._follows = much and taken == BATCH and not sender.broken and not sender.failed
+        if not self._follows:
+            self._taken()
+            self._mark()
+        if sender.broken:
             self._rebuild()
+            return True
         return busy or taken > 0
 
-    def _send(self, events: list[Event]) -> int:
+    def _read_ahead(self, events: Sequence[Event]) -> None:
+        """Begin to mark what is acknowledged, and to read what comes after `events`, which are about to be sent."""
+        sent = self._marking = self._sender.acknowledged
+        self._sender.acknowledged = []
+        without = [*self._sender.in_flight, *(event.id for event in events)]
+
+        def work() -> list[Event]:
+            if sent:
+                self._store.mark(sent, {})
+            return self._store.pending(BATCH, without)
+
+        self._ahead.begin(work)
+
+    def _taken(self) -> list[Event] | None:
+        """The events that were read ahead; None: none were, or they cannot be sent now and are to be read again."""
+        follows, self._follows = self._follows, False
+        try:
+            events = self._ahead.take()
+        except DatabaseError:
+            self._sender.acknowledged[:0] = self._marking  # to be marked again, which does no harm
+            raise
+        finally:
+            self._marking = []
+        room = IN_FLIGHT - len(self._sender.in_flight)
+        return events if events and follows and len(events) <= room else None
+
+    def _send(self, events: Sequence[Event]) -> int:
         """Hand events to the producer, up to the first that must go alone; give how many were dealt with."""
+        sender = self._sender
         held: set[int] = set()  # lanes whose next event cannot go yet
-        looked: dict[tuple[str, int | None], str | None] = {}  # once a topic: what _look said
+        looked: dict[tuple[str, int | None], tuple[str | None, bool]] = {}  # once a place: what _look said
         taken = 0
         self._waiting = False
-        if self._suspects and not self._suspects.isdisjoint(self._in_flight):
+        if sender.suspects and not sender.suspects.isdisjoint(sender.in_flight):
             return 0  # the one that goes alone has no answer yet
         for event in events:
             if event.lane in held:
                 continue
-            if self._suspects and event.id in self._suspects and self._in_flight:
+            if sender.suspects and event.id in sender.suspects and sender.in_flight:
                 break  # it goes alone, when the others are through
             where = (event.topic, event.partition)
             if where not in looked:
                 looked[where] = self._look(*where)
-            wrong = looked[where]
-            if wrong is not None:
+            wrong, known = looked[where]
+            if wrong == "" or (not known and event.lane in sender.contact.firsts):
                 held.add(event.lane)
-                if not wrong:
-                    self._waiting = True
-                    continue
-                self._failed[event.id] = wrong
-            else:
-                self._produce(event)
+                continue
+            if wrong:
+                held.add(event.lane)
+                sender.failed[event.id] = wrong
+            elif not sender.send(event, known=known):
+                break
             taken += 1
-            if event.id in self._suspects or self._broken or self._ending.is_set():
+            if event.id in sender.suspects or self._ending.is_set():
                 break
         return taken
 
-    def _look(self, name: str, partition: int | None) -> str | None:
-        """What is wrong with the place: None nothing, "" a topic that may yet appear. Raises NotSent."""
+    def _look(self, name: str, partition: int | None) -> tuple[str | None, bool]:
+        """What is wrong with the place: None nothing, "" the topic may yet appear; and whether the brokers know the
+        producer there. Raises NotSent."""
         try:
             topic = topics.get(name)
         except UnknownTopic as error:
             since = self._missing.setdefault(name, time.monotonic())
-            return str(error) if time.monotonic() - since >= MISSING_SECONDS else ""
+            if time.monotonic() - since >= MISSING_SECONDS:
+                return str(error), False
+            self._waiting = True
+            return "", False
         self._missing.pop(name, None)
         if partition is not None and partition >= topic.partitions:
-            return f"Topic {name!r} has the partitions 0 to {topic.partitions - 1}."
-        return None
-
-    def _produce(self, event: Event) -> None:
-        headers: list[tuple[str, str | bytes | None]] = [(EVENT_ID_HEADER, event.event_id.encode())]
-        if event.headers:
-            headers += load_headers(event.headers)
-        producer = self._producer or self._make()
-        while True:
-            try:
-                producer.produce(
-                    event.topic,
-                    event.value,
-                    event.key,
-                    -1 if event.partition is None else event.partition,
-                    on_delivery=partial(self._delivered, event),
-                    timestamp=event.timestamp or 0,
-                    headers=headers,
-                )
-            except BufferError:  # the client's queue is full: let it empty
-                self._poll(0.1)
-                self.leases.keep()
-                if self._ending.is_set() or self._broken:
-                    return
-                continue
-            except KafkaException as error:
-                self._refused(event, error.args[0])
-                return
-            self._in_flight[event.id] = event
-            return
-
-    def _make(self) -> Producer:
-        self._producer = Producer(
-            client_config(
-                {
-                    "enable.idempotence": True,  # implies acks=all and keeps the order over retries
-                    # After a refusal nothing that came later is sent: an event must not overtake the one that its
-                    # key's order puts first. The producer is of no use then, and another is made.
-                    "enable.gapless.guarantee": True,
-                    "message.timeout.ms": 0,  # the outbox keeps messages: there is no reason to give one up
-                    "linger.ms": settings.LINGER_MS,
-                    "queue.buffering.max.messages": IN_FLIGHT,
-                    "message.max.bytes": settings.MAX_VALUE_BYTES + settings.MAX_KEY_BYTES + 65_536,
-                    "error_cb": self._on_error,
-                }
-            )
-        )
-        return self._producer
-
-    def _on_error(self, error: KafkaError) -> None:
-        topics.metadata.forget()
-        if error.fatal():
-            self._broken = error.str()
-
-    def _delivered(self, event: Event, error: KafkaError | None, message: Message) -> None:
-        if self._in_flight.pop(event.id, None) is None:
-            return  # of a producer that was given up
-        if error is None:
-            if self._suspects:
-                self._suspects.discard(event.id)
-            self._acknowledged.append((event, message.partition() or 0, message.offset() or 0))
-        else:
-            self._refused(event, error)
-
-    def _refused(self, event: Event, error: KafkaError) -> None:
-        """Definitive and alone: it fails. In company it becomes a suspect. Anything else is tried again."""
-        self._broken = self._broken or error.str()
-        if error.code() not in _REFUSED:
-            return
-        if event.id in self._suspects:
-            self._failed[event.id] = error.str()
-        else:
-            self._suspects.add(event.id)
-
-    def _await(self, left: int = 0) -> None:
-        """Wait until no more than `left` events are unacknowledged, or long enough."""
-        deadline = time.monotonic() + STALL_SECONDS
-        while self._producer is not None and len(self._in_flight) > left and not self._broken:
-            self._poll(0.02)
-            if self._ending.is_set() or time.monotonic() > deadline:
-                return
-
-    def _poll(self, seconds: float) -> None:
-        try:
-            if self._producer is not None:
-                self._producer.poll(seconds)
-        except KafkaException as error:  # a fatal error is raised here, before the reports of what it did
-            self._broken = self._broken or error.args[0].str()
+            return f"Topic {name!r} has the partitions 0 to {topic.partitions - 1}.", False
+        return None, self._sender.contact.known(topic)
 
     def _mark(self) -> None:
         """Record what was acknowledged and what failed. Should the database be away, the next step tries again."""
-        if not self._acknowledged and not self._failed:
+        sender = self._sender
+        if not sender.acknowledged and not sender.failed:
             return
-        self._store.mark(self._acknowledged, self._failed)
-        for event_id, error in self._failed.items():
-            self._suspects.discard(event_id)
+        self._store.mark(sender.acknowledged, sender.failed)
+        for event_id, error in sender.failed.items():
+            sender.suspects.discard(event_id)
             logger.error("event failed", extra={"action": "relay", "event": event_id, "error": error})
-        self._acknowledged.clear()
-        self._failed.clear()
+        sender.acknowledged.clear()
+        sender.failed.clear()
 
     def _rebuild(self) -> None:
         """Give the producer up; what it had not delivered is still in the outbox and goes again, in order."""
-        logger.warning("relay begins anew", extra={"action": "relay", "error": self._broken})
-        self._drop()
-        if not self._suspects:
+        logger.warning("relay begins anew", extra={"action": "relay", "error": self._sender.broken})
+        self._sender.drop()
+        if not self._sender.suspects:
             raise NotSent("The producer failed: its messages are sent again.")
-
-    def _drop(self) -> None:
-        if self._producer is not None:
-            self._producer.purge()
-            deadline = time.monotonic() + STALL_SECONDS
-            while self._in_flight and time.monotonic() < deadline:
-                self._poll(0.02)  # it tells which event was refused
-            self._producer = None
-        self._in_flight.clear()
-        self._broken = ""
 
     def _prune(self) -> None:
         now = time.monotonic()
@@ -278,12 +207,13 @@ class Relay:
 
     def _end(self) -> None:
         try:
-            if self._producer is not None:
-                self._producer.flush(1)
+            self._sender.flush()
+            self._taken()
             self._mark()
             self.leases.release()
         except DatabaseError as error:  # the leases end by themselves, and what is not marked goes again
             logger.warning("relay ended without its database", extra={"action": "relay", "error": str(error)})
         finally:
-            self._drop()
+            self._ahead.close()
+            self._sender.drop()
             connections[self.using].close()

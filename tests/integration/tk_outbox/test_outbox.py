@@ -132,22 +132,24 @@ def test_a_message_too_large_for_the_topic_holds_its_key_and_no_other(
     assert kept == [b"a1"] + [b"a%d" % n for n in range(3, 30)]
 
 
+@pytest.mark.parametrize("known", [True, False])  # whether the broker knows the producer, and what it expects of it
 @pytest.mark.parametrize("stall", [0.5, 0.01])  # the suspect's own try is answered within it, or long after it
 def test_nothing_overtakes_a_message_that_is_refused_by_itself(
-    alias, broker, make_topic, read, settings, monkeypatch, stall
+    alias, broker, make_topic, read, settings, monkeypatch, stall, known
 ):
     settings.KAFKA_CLIENT = {"batch.num.messages": 1}  # so that the others of its key are not refused with it
     topic = make_topic(max_message_bytes="1000")
     made = Relay(alias)
-    publish(topic, "0", key="a", using=alias)  # the broker knows the producer then, and what it expects of it
-    eventually(lambda: (made.step(), states(alias) == [State.SENT])[1])
-    monkeypatch.setattr("tk.relay.STALL_SECONDS", stall)
-    wait = made._await
-    made._await = lambda left=0: (time.sleep(0.3), wait(left))  # its database is slow: the client is on its own
+    if known:
+        publish(topic, "0", key="a", using=alias)
+        eventually(lambda: (made.step(), states(alias) == [State.SENT])[1])
+    monkeypatch.setattr("tk.sender.STALL_SECONDS", stall)
+    wait = made._sender.wait
+    made._sender.wait = lambda left=0: (time.sleep(0.3), wait(left))  # its database is slow: the client is on its own
     publish_many([tk.Record(topic, b"a" * 2_000 if n == 1 else b"%d" % n, b"a") for n in range(1, 20)], using=alias)
     made.run(once=True)
-    assert states(alias) == [State.SENT, State.FAILED] + [State.PENDING] * 18
-    assert values(read(topic)) == ["0"]
+    assert states(alias) == [State.SENT] * known + [State.FAILED] + [State.PENDING] * 18
+    assert values(read(topic)) == ["0"] * known
 
 
 def test_a_missing_topic_is_waited_for_then_fails(alias, relay, topic, read, make_topic, monkeypatch):
@@ -172,10 +174,10 @@ def running(alias):
 def test_the_next_events_are_read_before_the_last_are_acknowledged(alias, broker, topic, read, monkeypatch):
     monkeypatch.setattr("tk.relay.BATCH", 5)
     monkeypatch.setattr("tk.relay.IN_FLIGHT", 10)
-    publish_many([tk.Record(topic, b"%d" % n, b"k") for n in range(23)], using=alias)
+    publish_many([tk.Record(topic, b"%d" % n, b"%d" % n) for n in range(23)], using=alias)
     made = Relay(alias)
     made.step()
-    assert len(made._in_flight) == 5
+    assert len(made._sender.in_flight) == 5
     made.run(once=True)
     assert values(read(topic)) == [str(n) for n in range(23)]
     rows = OutboxEvent.objects.using(alias).order_by("pk").values_list("state", "sent_offset")
@@ -221,10 +223,10 @@ def test_relays_share_the_shards_evenly(alias, broker, settings):
 def test_a_stale_relay_marks_nothing(alias, broker, topic, read):
     publish(topic, "x", using=alias)
     stale = Relay(alias)
-    stale._await = lambda _: OutboxShard.objects.using(alias).update(owner="another", leased_until=None)
+    stale._sender.wait = lambda _: OutboxShard.objects.using(alias).update(owner="another", leased_until=None)
     stale.step()
-    while stale._in_flight:
-        stale._producer.poll(0.1)
+    while stale._sender.in_flight:
+        stale._sender._poll(0.1)
     stale._mark()
     assert states(alias) == [State.PENDING]
     stale.leases.release()
@@ -234,45 +236,86 @@ def test_a_stale_relay_marks_nothing(alias, broker, topic, read):
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
 import django
 django.setup()
 from django.db import connections
 import dj_database_url
-if sys.argv[1] != "default":
-    given = dj_database_url.parse(sys.argv[2])
+from confluent_kafka import Consumer, TopicPartition
+alias, where, broker, topic, step, batch = sys.argv[1:]
+if alias != "default":
+    given = dj_database_url.parse(where)
     connections.databases["outbox"] = {**connections.databases["default"], **given, "OPTIONS": {}}
+else:
+    connections.databases["default"]["NAME"] = where
 from django.conf import settings
-settings.KAFKA_BROKER_URL = sys.argv[3]
-if sys.argv[1] == "default":
-    connections.databases["default"]["NAME"] = sys.argv[2]
-from tk.relay import Relay
-relay = Relay(sys.argv[1])
-relay._mark = lambda: relay._acknowledged and os.kill(os.getpid(), signal.SIGKILL)
-relay.run()
+settings.KAFKA_BROKER_URL = broker
+from tk import relay
+from tk.sender import Sender
+from tk.store import Store
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def die_when_it_is_there(sender, left):
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "unused"})
+    while not consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)[1]:
+        time.sleep(0.02)  # nobody takes the acknowledgements
+    time.sleep(0.2)
+    die()
+
+mark = Store.mark
+relay.BATCH = int(batch)
+if step == "read":
+    relay.Relay._send = lambda *_: die()
+elif step == "sent":
+    Sender.wait = die_when_it_is_there
+elif step == "acknowledged":
+    Store.mark = lambda *_: (time.sleep(0.3), die())  # what else is on its way has arrived
+else:
+    Store.mark = lambda *arguments: (mark(*arguments), time.sleep(0.3), die())
+relay.Relay(alias).run()
 """
 
 
-def test_killed_between_acknowledgement_and_mark_repeats_with_the_same_id(alias, broker, topic, read, settings):
-    settings.TK = {"OUTBOX_LEASE_SECONDS": 1.0}
-    event_ids = publish_many([tk.Record(topic, b"%d" % n, b"k") for n in range(50)], using=alias)
+SQLITE = pytest.param("default", "acknowledged", 5_000, marks=pytest.mark.django_db(transaction=True))
+
+
+@pytest.mark.parametrize(
+    ("alias", "step", "batch"),
+    [
+        SQLITE,
+        *[("outbox", step, 5_000) for step in ("read", "sent", "acknowledged", "marked")],
+        *[("outbox", step, 10) for step in ("acknowledged", "marked")],  # on the other thread, while more is sent
+    ],
+    indirect=["alias"],
+)
+def test_killed_at_any_point_it_sends_all_that_committed(alias, broker, topic, read, step, batch):
+    """kill -9 after that step; what is repeated has the same event id."""
+    records = [tk.Record(topic, b"x", b"%d" % n) for n in range(50)]
+    event_ids = [str(event_id) for event_id in publish_many(records, using=alias)]
     given = connections[alias].settings_dict
     where = f"postgres://postgres@127.0.0.1:{given['PORT']}/outbox" if alias == "outbox" else str(given["NAME"])
     child = subprocess.run(
-        [sys.executable, "-c", KILLED, alias, where, broker],
+        [sys.executable, "-c", KILLED, alias, where, broker, topic, step, str(batch)],
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "tutorialkafka.settings_test"},
         timeout=60,
         check=False,
     )
     assert child.returncode == -signal.SIGKILL
-    assert len(read(topic)) == 50
-    assert set(states(alias)) == {State.PENDING}
+    before, marked = ids(read(topic)), states(alias).count(State.SENT)
+    assert before == event_ids[: len(before)]
+    assert len(before) >= marked
+    assert (len(before) > 0, marked > 0) == (step != "read", step == "marked")
     OutboxShard.objects.using(alias).update(leased_until=None)  # the dead relay's time is over
     OutboxRelay.objects.using(alias).all().delete()
     Relay(alias).run(once=True)
     assert set(states(alias)) == {State.SENT}
-    found = [message.headers()[0][1].decode() for message in read(topic)]
-    assert found == [str(event_id) for event_id in event_ids] * 2
+    assert ids(read(topic)) == before + event_ids[marked:]
+
+
+def ids(messages):
+    return [message.headers()[0][1].decode() for message in messages]
 
 
 def test_a_broker_that_is_down_and_comes_back(alias, settings, tmp_path, make_topic):
