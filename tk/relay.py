@@ -14,6 +14,7 @@ from django.db import connections, router
 from tk import topics
 from tk.ahead import Ahead
 from tk.conf import settings
+from tk.database import keep_connections
 from tk.errors import NotSent, UnknownTopic
 from tk.leases import Leases
 from tk.models import OutboxEvent
@@ -79,7 +80,7 @@ class Relay:
         While much waits, the last events are marked and the next are read on another thread as these are sent. Raises
         NotSent while Kafka is away, and Django's database errors.
         """
-        connections[self.using].close_if_unusable_or_obsolete()
+        keep_connections()
         sender = self._sender
         events = self._taken()
         if self.leases.keep():

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from django.db import close_old_connections, connections, reset_queries
 
 from tk import topics, tracing
+from tk.database import keep_connections
 from tk.errors import NotSent, UnknownTopic
 from tkcons import metrics
 from tkcons.assignment import Assignment
@@ -50,7 +51,9 @@ class Worker(threading.Thread):
                 if batches:
                     self._write(batches)
                     reset_queries()  # DEBUG keeps every statement
-                    close_old_connections()
+                    keep_connections()
+                else:
+                    close_old_connections()  # idle: as Django does between requests
         except Exception as error:  # whatever it is, the runner tells it and starts a new thread after a pause
             self.failure = error
             logger.exception("storing ended", extra={"action": "store", "group": self.group})

@@ -79,6 +79,32 @@ def test_effects_and_position_in_one_transaction(using):
     assert position(using) == 3
 
 
+def test_a_try_does_not_wait_for_the_disk_and_the_position_does(using):
+    connection = connections[using]
+    ask, full = {"sqlite": ("PRAGMA synchronous", 2), "postgresql": ("SHOW synchronous_commit", "on")}[
+        connection.vendor
+    ]
+    said, levels = [], []
+
+    def look(message):
+        with connection.cursor() as cursor:
+            cursor.execute(ask)
+            levels.append(cursor.fetchone()[0])
+
+    def listen(execute, sql, *given):
+        said.append(sql)
+        return execute(sql, *given)
+
+    sink = sink_of(look, using=using)
+    claim = begun(sink)
+    with connection.execute_wrapper(listen):
+        sink.write([batch(claim, 0)])
+    look(None)
+    assert levels == [full, full]  # in the transaction, and after it
+    tries = "\n".join(said[: said.index(next(sql for sql in said if "SET next_offset" in sql))])
+    assert "synchronous = NORMAL" in tries or "set_config('synchronous_commit', 'off', true)" in tries
+
+
 def test_a_failure_rolls_back_both_and_at_last_is_a_letter(using):
     def fail(message):
         note(message, using)
