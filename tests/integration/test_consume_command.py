@@ -135,9 +135,17 @@ def test_processes_share_the_work_and_are_restarted(send, broker, make_topic):
         assert psutil.wait_procs(children, 1)[1] == []
 
 
-def test_children_end_when_their_supervisor_is_killed(broker, topic):
+@pytest.mark.parametrize("when", ["they start", "they run"])
+def test_children_end_when_their_supervisor_is_killed(broker, topic, when):
     with consuming(broker, topic, "--processes", "2") as parent:
-        eventually(lambda: Member.objects.count() == 2, 60)
-        children = psutil.Process(parent.pid).children()
+        supervisor = psutil.Process(parent.pid)
+        eventually(lambda: len(supervisor.children()) == 2, 60)
+        children = supervisor.children()
+        if when == "they run":
+            eventually(lambda: Member.objects.count() == 2, 60)
         parent.kill()
-        assert psutil.wait_procs(children, 30)[1] == []
+        _, alive = psutil.wait_procs(children, 30)
+        for child in alive:
+            child.kill()
+        assert alive == []
+    assert not Member.objects.exists()  # they ended in order

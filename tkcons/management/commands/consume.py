@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from argparse import ArgumentParser
 from typing import Any
 
@@ -37,6 +38,7 @@ class Command(BaseCommand):
         )
         parser.add_argument("--metrics-address", default="127.0.0.1", help="where to serve them (default 127.0.0.1)")
         parser.add_argument("--child", type=int, help="set by --processes: this process's number")
+        parser.add_argument("--supervisor", type=int, help="set by --processes: the process that this one ends with")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
@@ -52,18 +54,19 @@ class Command(BaseCommand):
         else:
             if options["metrics_port"]:
                 _serve_metrics(options["metrics_port"], options["metrics_address"])
-            self._run(specs, options["child"])
+            self._run(specs, options["child"], options["supervisor"])
 
     def _child(self, number: int, options: dict[str, Any]) -> list[str]:
-        command = [sys.executable, sys.argv[0], "consume", *options["groups"], "--child", str(number)]
+        command = [sys.executable, sys.argv[0], "consume", *options["groups"]]
+        # Its id is told, not asked for: the supervisor may be gone before the child has come so far.
+        command += ["--child", str(number), "--supervisor", str(os.getpid())]
         if options["metrics_port"]:
             command += ["--metrics-port", str(options["metrics_port"] + number)]
             command += ["--metrics-address", options["metrics_address"]]
         return command
 
-    def _run(self, specs: list[Spec], child: int | None) -> None:
+    def _run(self, specs: list[Spec], child: int | None, supervisor: int | None) -> None:
         host = settings.HOST_ID
-        supervised = child is not None
         runners = [
             Runner(
                 spec,
@@ -81,16 +84,16 @@ class Command(BaseCommand):
         for thread in threads:
             thread.start()
         self.stdout.write(f"Consuming: {', '.join(spec.name for spec in specs)}. Ctrl-C ends it.")
-        parent = os.getppid()
         while not ending.wait(0.5):
-            if supervised and os.getppid() != parent:  # the supervisor was killed: nobody else would end this one
+            if supervisor is not None and os.getppid() != supervisor:  # killed: nobody else would end this process
                 ending.set()
             if not all(thread.is_alive() for thread in threads):
                 break
         for runner in runners:
             runner.stop()
+        deadline = time.monotonic() + settings.STOP_SECONDS + 5
         for thread in threads:
-            thread.join(settings.STOP_SECONDS + 5)
+            thread.join(max(0.0, deadline - time.monotonic()))
         if not ending.is_set():
             raise CommandError("A runner ended by itself: its last words are in the log.")
 
