@@ -27,6 +27,7 @@ class Held:
     in_hand: list[Message] = field(default_factory=list)  # being written, or to be written again
     writing: bool = False
     resting_until: float = 0.0  # monotonic; until `wake` nothing is taken in
+    leaving: bool = False  # nothing more of it is written
 
 
 class Assignment:
@@ -105,6 +106,7 @@ class Assignment:
                 held = self._held.get(name)
                 if held is not None:
                     self._take_waiting(held)
+                    held.leaving = True  # or the rest of a batch would be begun before this thread's turn comes
             self._change.wait_for(lambda: not any(self._is_writing(name) for name in names), seconds)
             for name in names:
                 self._held.pop(name, None)
@@ -166,6 +168,8 @@ class Assignment:
                 return []
             batches = []
             for name, held in list(self._held.items()):
+                if held.leaving:
+                    continue
                 if not held.in_hand:
                     held.in_hand = self._take_waiting(held)
                 if held.in_hand:
@@ -234,7 +238,7 @@ class Assignment:
             self._change.notify_all()
 
     def _can_take(self) -> bool:
-        return self._ended or any(held.waiting or held.in_hand for held in self._held.values())
+        return self._ended or any((held.waiting or held.in_hand) and not held.leaving for held in self._held.values())
 
     def _own(self, batch: Batch) -> Held | None:
         """The partition of the batch, if it is still held under the same claim."""

@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from django.db import close_old_connections
 
 from tk import topics
+from tk.errors import UnknownTopic
 from tkcons.assignment import Name
 from tkcons.conf import settings
 from tkcons.groups import Spec
@@ -38,6 +39,9 @@ class Claims:
             self._sink.begin(self._starts(topic))
         if new:
             claims = self._sink.claim(places)
+        for place in places:
+            if place not in claims:  # the broker that was asked is behind the one that assigned it
+                raise UnknownTopic(f"Kafka does not tell of partition {place.partition} of {place.topic!r} yet.")
         return claims
 
     def renew(self, name: Name) -> Claim | None:
@@ -58,7 +62,9 @@ class Claims:
         if first:
             asked = [TopicPartition(topic, place.partition) for place in places]
             answer = self._consumer.committed(asked, timeout=ANSWER_SECONDS)
-            committed = {p.partition: p.offset for p in answer if p.error is None and p.offset >= 0}
+            if failed := next((p.error for p in answer if p.error is not None), None):
+                raise KafkaException(failed)  # not the same as none committed: START might pass messages over
+            committed = {p.partition: p.offset for p in answer if p.offset >= 0}
         starts = {}
         for place in places:
             where = TopicPartition(topic, place.partition)

@@ -69,7 +69,9 @@ class Runner:
                 began = time.monotonic()
                 try:
                     self._run_session()
-                except (TkconsError, TkError, KafkaException) as error:
+                except Exception as error:
+                    if not isinstance(error, (TkconsError, TkError, KafkaException)):  # a defect, of a sink's perhaps
+                        logger.exception("interrupted", extra={"action": "run", "group": self.spec.name})
                     failures = 0 if time.monotonic() - began > settings.RETRY_SECONDS[1] else failures + 1
                     self._rest(error, failures)
         finally:

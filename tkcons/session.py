@@ -46,6 +46,7 @@ class Session:
         self._resting: set[Name] = set()  # paused until the sink wants to see their batch again
         self._lost: dict[Name, str] = {}  # stopped, and why: Kafka no longer has their position
         self._paused = False
+        self._full = False  # held back: a slow sink has as much as it may
         self._hangs = False
         self._flood = False  # the last poll brought FLOOD messages
         self._looked_at = 0.0
@@ -98,10 +99,12 @@ class Session:
 
     def _poll_while_full(self, wanted: Callable[[], str]) -> None:
         """A slow sink: keep the membership alive without taking more in. Pausing drops what librdkafka has fetched."""
+        self._full = True
         self._hold_back(on=True)
         while self.assignment.full and self.worker.is_alive() and wanted() != Group.State.STOPPED:
             self._receive(self._consumer.consume(1, POLL_SECONDS))
             self._refuse_overdue()
+        self._full = False
         self._hold_back(on=self._paused)
 
     def _refuse_overdue(self) -> None:
@@ -185,7 +188,7 @@ class Session:
         )
         for place, claim in claims.items():
             self.assignment.hold(place, claim)
-        if self._paused:
+        if self._paused or self._full:
             consumer.pause(partitions)
         self.error = next(iter(self._lost.values()), "")
         logger.info("assigned", extra={"action": "assign", "group": self.spec.name, "partitions": names})

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import datetime as dt
 import itertools
 import os
 import signal
@@ -20,9 +21,11 @@ from django.contrib.auth.models import Group as Role
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
+from pydantic import BaseModel
 
 from tests.integration.consuming import QUICK, held, running
 from tests.waiting import eventually
+from tk import produce
 from tk.access import CODE, Caller
 from tk.errors import Forbidden
 from tk.record import EVENT_ID_HEADER
@@ -221,6 +224,28 @@ def test_values_are_decoded_and_bad_ones_are_dead_letters_at_once(send, topic, g
             assert letter.tries == 0
         eventually(lambda: len(found) >= 1)
     assert found[0] == expected
+
+
+class Invoice(BaseModel):
+    id: int
+    due: dt.date
+
+
+def test_a_pydantic_model_from_produce_to_the_handler(topic, group):
+    found = []
+
+    @handler(topic, group=group, decode=Invoice)
+    def keep(message):
+        found.append(message.value)
+
+    sent = Invoice(id=7, due=dt.date(2026, 11, 24))
+    for value in (sent, b'{"id": "seven", "due": "2026-11-24"}', b"{broken", b'{"id": 8}', None, sent):
+        produce(topic, value, key="k")
+    with running(spec(group)):
+        eventually(lambda: len(found) == 3 and len(letters(group)) == 3)
+    assert found == [sent, None, sent]
+    assert [(letter.offset, letter.tries) for letter in letters(group)] == [(1, 0), (2, 0), (3, 0)]
+    assert all(letter.cause.startswith("ValidationError") for letter in letters(group))
 
 
 def test_bytes_that_are_no_utf_8_and_a_tombstone(broker, topic, group):
@@ -560,20 +585,22 @@ def test_an_async_handler_is_cancelled_at_its_timeout(send, topic, group):
 
 
 def test_a_slow_handler_keeps_its_place_in_the_group(send, topic, group, settings):
+    """As much waits as may, so polling itself has to wait, but not for as long as the handler."""
     settings.KAFKA_CLIENT = {"max.poll.interval.ms": 6000, "session.timeout.ms": 6000}
-    settings.TKCONS = {**QUICK, "BATCH": 3}
+    settings.TKCONS = {**QUICK, "BATCH": 2}
     generations = []
 
     @handler(topic, group=group)
     def keep(message):
         generations.append(Position.objects.get(group=group).generation)
-        time.sleep(2.5)
+        if text(message) == "0":
+            time.sleep(7.5)
         note(text(message))
 
-    send(topic, *range(4))
+    send(topic, *range(6))
     with running(spec(group)):
-        eventually(lambda: len(noted()) == 4, 40)
-    assert noted() == ["0", "1", "2", "3"]
+        eventually(lambda: len(noted()) == 6, 40)
+    assert noted() == [str(number) for number in range(6)]
     assert set(generations) == {1}  # never taken away
 
 

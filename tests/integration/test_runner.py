@@ -5,6 +5,7 @@ import time
 from io import StringIO
 from pathlib import Path
 
+import msgspec
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
@@ -13,6 +14,7 @@ from django.core.management import CommandError, call_command
 
 from tests.integration.consuming import QUICK, database, held, numbers, running, values
 from tests.waiting import eventually
+from tk import topics
 from tk.access import Caller
 from tkcons import groups, positions, session
 from tkcons.errors import RetryLater, SinkUnavailable
@@ -373,6 +375,35 @@ def test_what_waits_for_a_slow_sink_is_bounded(send, topic, group, settings, mon
     assert values(group) == numbers(5_000)
 
 
+def test_partitions_that_come_while_a_sink_is_slow_wait_too(
+    send, broker, kafka_admin, topic, group, settings, monkeypatch
+):
+    settings.KAFKA_CLIENT = {"topic.metadata.refresh.interval.ms": 500}
+    settings.TKCONS = {**QUICK, "BATCH": 100, "STOP_SECONDS": 2.0}
+    monkeypatch.setattr(session, "HOLD_BACK_SECONDS", 0.3)
+    blocked = threading.Event()
+    real = DatabaseSink.write
+
+    def write(self, batches):
+        blocked.wait(60)
+        real(self, batches)
+
+    monkeypatch.setattr(DatabaseSink, "write", write)
+    send(topic, *range(1_000))
+    with running(database(group, topic)) as runner:
+        eventually(lambda: runner._session is not None and runner._session._full)
+        kafka_admin.create_partitions([NewPartitions(topic, 2)])[topic].result(10)
+        other = Producer({"bootstrap.servers": broker})  # `send` does not know of the new partition yet
+        for number in range(3_000):
+            other.produce(topic, str(number), partition=1)
+        assert other.flush(10) == 0
+        eventually(lambda: len(runner._session.assignment.positions()) == 2)
+        time.sleep(1)
+        assert runner._session.assignment._records <= 3 * 100
+        blocked.set()
+        eventually(lambda: len(values(group)) == 4_000)
+
+
 def test_a_sink_that_breaks_is_opened_anew(send, topic, group, monkeypatch):
     real, failures = DatabaseSink.write, iter(range(1))
 
@@ -385,6 +416,36 @@ def test_a_sink_that_breaks_is_opened_anew(send, topic, group, monkeypatch):
     send(topic, *range(5))
     with running(database(group, topic)):
         eventually(lambda: values(group) == numbers(5))
+
+
+def test_a_sink_that_breaks_at_the_assignment_is_opened_anew(send, topic, group):
+    class Broken(DatabaseSink):
+        tries = 0
+
+        def claim(self, places):
+            Broken.tries += 1
+            if Broken.tries < 3:
+                raise RuntimeError("a defect")
+            return super().claim(places)
+
+    send(topic, *range(5))
+    with running(Spec(group, (topic,), Broken)):
+        eventually(lambda: values(group) == numbers(5))
+
+
+def test_a_partition_that_the_asked_broker_does_not_know_yet_is_claimed_later(send, make_topic, group, monkeypatch):
+    topic, real, left = make_topic(2), topics.get, iter(range(3))
+
+    def behind(name, fresh=None):
+        seen = real(name, fresh)
+        return seen if next(left, None) is None else msgspec.structs.replace(seen, partitions=1)
+
+    monkeypatch.setattr(topics, "get", behind)
+    for partition in range(2):
+        send(topic, str(partition), partition=partition)
+    with running(database(group, topic)):
+        eventually(lambda: sorted(values(group)) == ["0", "1"])
+    assert next(left, None) is None
 
 
 def test_stop_pause_and_start_by_the_desired_state(send, topic, group, settings):

@@ -1,5 +1,8 @@
+import threading
+
 from confluent_kafka import Message
 
+from tests.waiting import eventually
 from tkcons.assignment import Assignment
 from tkcons.sinks.base import Claim, Place
 
@@ -136,6 +139,22 @@ def test_runs_of_two_partitions_in_turns():
         assignment.hold(place, Claim(1, 0))
     assignment.add(messages(0, 0) + messages(1, 0) + messages(0, 1) + messages(1, 1))
     assert [offsets(batch) for batch in assignment.take(0)] == [[0, 1], [0, 1]]
+
+
+def test_of_a_partition_that_leaves_the_rest_of_a_batch_is_not_begun():
+    """Or a revoke would wait for all of a slow handler's batch, slice by slice."""
+    assignment = holding(PLACE)
+    assignment.add(messages(0, 0, 1, 2))
+    (batch,) = assignment.take(0)
+    leaving = threading.Thread(target=assignment.drop, args=([("t", 0)], 60))
+    leaving.start()
+    eventually(lambda: assignment._held["t", 0].leaving)
+    with assignment._change:  # as if the thread that drops were slow to wake
+        assignment.done([batch], 1)
+        assert assignment.take(0) == []
+    leaving.join(10)
+    assert not leaving.is_alive()
+    assert assignment.positions() == {}
 
 
 def test_alone_each_partition_has_its_turn():
