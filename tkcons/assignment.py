@@ -23,11 +23,19 @@ class Held:
     claim: Claim  # what the sink has for it
     expected: int  # the next offset to come from Kafka: past what is waiting
     waiting: list[Message] = field(default_factory=list)
-    waiting_bytes: int = 0
+    waiting_bytes: int = 0  # of those that have been weighed: the first so many
+    weighed: int = 0
     in_hand: list[Message] = field(default_factory=list)  # being written, or to be written again
     writing: bool = False
     resting_until: float = 0.0  # monotonic; until `wake` nothing is taken in
     leaving: bool = False  # nothing more of it is written
+
+    def weigh(self) -> int:
+        """Bytes that wait. Counted when they matter: in a flood the number of messages says it all."""
+        if self.weighed < len(self.waiting):
+            self.waiting_bytes += sum(map(len, self.waiting[self.weighed :]))
+            self.weighed = len(self.waiting)
+        return self.waiting_bytes
 
 
 class Assignment:
@@ -42,7 +50,6 @@ class Assignment:
         self._held: dict[Name, Held] = {}
         self._change = threading.Condition()
         self._records = 0
-        self._bytes = 0
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._not_before = 0.0  # monotonic: a failed write rests until then
@@ -83,16 +90,16 @@ class Assignment:
             part = [message for message in part if message.offset() >= held.expected]
             if not part:
                 return
-        size = sum(map(len, part))
         held.waiting += part
-        held.waiting_bytes += size
         held.expected = part[-1].offset() + 1
         self._records += len(part)
-        self._bytes += size
 
     @property
     def full(self) -> bool:
-        return self._records >= self._max_records or self._bytes >= self._max_bytes
+        if self._records >= self._max_records:
+            return True
+        with self._change:
+            return sum(held.weigh() for held in self._held.values()) >= self._max_bytes
 
     def wait_for_room(self, seconds: float) -> bool:
         """Wait until less than the limit waits; False when the time is over."""
@@ -252,8 +259,7 @@ class Assignment:
     def _take_waiting(self, held: Held) -> list[Message]:
         """What waits, out of the count."""
         self._records -= len(held.waiting)
-        self._bytes -= held.waiting_bytes
-        waiting, held.waiting, held.waiting_bytes = held.waiting, [], 0
+        waiting, held.waiting, held.waiting_bytes, held.weighed = held.waiting, [], 0, 0
         return waiting
 
 

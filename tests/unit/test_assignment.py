@@ -90,9 +90,11 @@ def test_full_by_count_and_by_bytes():
     by_count.hold(PLACE, Claim(1, 0))
     by_count.add(messages(0, 0, 1))
     assert by_count.full
-    by_bytes = Assignment(100, 2)
+    by_bytes = Assignment(100, 3)
     by_bytes.hold(PLACE, Claim(1, 0))
     by_bytes.add(messages(0, 0, 1))
+    assert not by_bytes.full
+    by_bytes.add(messages(0, 2))
     assert by_bytes.full
     by_bytes.take(0)
     assert not by_bytes.full
