@@ -2,6 +2,7 @@
 
 import io
 import uuid
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Message as Kafkas
@@ -10,17 +11,19 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from tests.integration.consuming import QUICK, held, running
+from tests.waiting import eventually
 from tk import topics
-from tkcons import deadletters
+from tk.record import EVENT_ID_HEADER
+from tkcons import deadletters, groups
 from tkcons.models import Gap, Message, Position
 from tkcons.sinks.base import Place
 
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.fixture
-def position(broker, topic, kafka_admin) -> Position:
-    """Ten messages, an aborted transaction, ten more; all that is served is stored."""
+def send(broker: str, topic: str) -> None:
+    """Ten messages, an aborted transaction, ten more: 0-9 and a marker, 11-20 aborted and a marker, 22-31 and a marker."""
     producer = Producer({"bootstrap.servers": broker, "transactional.id": uuid.uuid4().hex})
     producer.init_transactions(10)
     for commit in (True, False, True):
@@ -30,7 +33,12 @@ def position(broker, topic, kafka_admin) -> Position:
         producer.flush(10)
         (producer.commit_transaction if commit else producer.abort_transaction)(10)
     producer.close()
-    # 0-9 and a marker, 11-20 aborted and a marker, 22-31 and a marker.
+
+
+@pytest.fixture
+def position(broker, topic) -> Position:
+    """All that is served of the topic is stored."""
+    send(broker, topic)
     row = Position.objects.create(
         group="audited", topic=topic, topic_id=topics.get(topic).id, partition=0, start_offset=0, next_offset=32
     )
@@ -40,7 +48,8 @@ def position(broker, topic, kafka_admin) -> Position:
     return row
 
 
-def audit(topic: str, database: str = "default") -> str:
+def audit(topic: str, database: str | None = "default") -> str:
+    """database None: files too."""
     out = io.StringIO()
     try:
         call_command("audit", topic, database=database, stdout=out, no_color=True)
@@ -144,3 +153,89 @@ def test_on_postgresql(position, postgres_alias):
     said = audit(position.topic, postgres_alias)
     assert "stored 19, missing 1, duplicate 1," in said
     assert "missing: 25; twice: 3" in said
+
+
+# Files.
+
+
+@pytest.fixture
+def archive(broker, topic, group, settings, tmp_path) -> Path:
+    """The topic, and a repeat of an event at 34, in JSON Lines by a runner; the folder of its files."""
+    sink = {
+        "class": "tkcons.sinks.JsonLinesSink",
+        "topics": [topic],
+        "group": group,
+        "path": tmp_path / "{topic}.jsonl",
+    }
+    settings.TKCONS = {**QUICK, "SINKS": {"lines": {**sink, "max_bytes": 300}}, "BATCH": 5}
+    send(broker, topic)
+    producer = Producer({"bootstrap.servers": broker})
+    for value in ("a", "a again", "b"):
+        producer.produce(topic, value, headers=[(EVENT_ID_HEADER, value[0].encode())])
+    assert producer.flush(10) == 0
+    with running(groups.spec(group)):
+        eventually(lambda: [row["position"] for row in held(group)] == [36])
+    assert len(list(tmp_path.glob(f"{topic}.jsonl.0*"))) > 1
+    return tmp_path
+
+
+def test_lines_are_compared_whichever_file_they_are_in(archive, topic):
+    said = audit(topic, None)
+    assert "0-36: stored 22, missing 0, duplicate 0, expired unread 0, accounted 1, unserved 13" in said
+    assert "1 of 1 partitions compared" in said
+
+
+def test_a_line_that_is_gone_is_missing(archive, topic):
+    first = archive / f"{topic}.jsonl.000001"
+    first.write_bytes(b"".join(first.read_bytes().splitlines(keepends=True)[1:]))
+    said = audit(topic, None)
+    assert "stored 21, missing 1," in said
+    assert "missing: 0" in said
+    assert "CommandError" in said
+
+
+def test_lines_that_come_again_are_told(archive, topic):
+    first, second = (archive / f"{topic}.jsonl.{number:06}" for number in (1, 2))
+    second.write_bytes(first.read_bytes().splitlines(keepends=True)[0] + second.read_bytes())
+    said = audit(topic, None)
+    assert "stored 22, missing 0, duplicate 1," in said
+    assert "twice: 0" in said
+    assert "CommandError" in said
+
+
+def test_what_was_never_recorded_is_not_stored(archive, topic, group):
+    """As a write that is under way leaves it: the sink cuts it off when it opens the file."""
+    sink = groups.spec(group).sink()
+    sink.open()  # puts the last file aside, if it is full
+    sink.close()
+    with (archive / f"{topic}.jsonl").open("ab") as file:
+        file.write(b'{"topic":"%b","partition":0,"offset":5}\n{"to' % topic.encode())
+    assert "stored 22, missing 0, duplicate 0," in audit(topic, None)
+
+
+def test_a_line_that_the_sink_did_not_write_is_told(archive, topic):
+    (archive / f"{topic}.jsonl.000001").write_bytes(b"what is this?\n")
+    assert "has a line that the sink did not write" in audit(topic, None)
+
+
+def test_a_topic_that_was_made_again_is_not_taken_for_the_one_before(archive, topic, group):
+    sink = groups.spec(group).sink()
+    sink.open()
+    sink.begin({Place(topic, "another", 0): 0})
+    sink.close()
+    said = audit(topic, None)
+    assert said.count("made again") == 2
+    assert "0 of 2 partitions compared" in said
+
+
+def test_what_is_not_compared_is_said(archive, topic, group, settings, tmp_path):
+    text = {"class": "tkcons.sinks.TextFileSink", "topics": [topic], "path": tmp_path / "text.txt"}
+    settings.TKCONS = {**QUICK, "SINKS": {"text": text}}
+    assert "tkcons.text: its files are not on this host" in audit(topic, None)
+    sink = groups.spec("tkcons.text").sink()
+    sink.open()
+    sink.begin({Place(topic, topics.get(topic).id, 0): 0})
+    sink.close()
+    said = audit(topic, None)
+    assert "lines of text are not compared" in said
+    assert "0 of 1 partitions compared" in said

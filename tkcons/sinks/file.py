@@ -76,7 +76,7 @@ class FileSink(Sink):
                 self._take_lock()
         try:
             with self._translated():
-                self._ledger = Ledger(self._beside(".positions"))
+                self._ledger = Ledger(self.beside(".positions"))
                 self._clear_if_wanted()
                 self._cut(self._ledger.names() if "{" in self.path.name else [self.path.name])
         except BaseException:
@@ -111,7 +111,7 @@ class FileSink(Sink):
             parts: dict[str, list[bytes]] = {}
             for batch in found.batches:
                 if batch.messages:
-                    parts.setdefault(self._name(batch.place), []).append(self.text(batch.messages))
+                    parts.setdefault(self.name(batch.place), []).append(self.text(batch.messages))
             for name in parts.keys() - self._files.keys():
                 self.ledger.file(name)  # committed before the file is made: after a crash, opening cuts it off
             full = False
@@ -119,6 +119,8 @@ class FileSink(Sink):
                 with self.ledger.transaction():
                     self.ledger.advance(found.batches)  # refuses a stale owner before anything is appended
                     self.ledger.remember(found.events)
+                    self.ledger.note((place, offset, offset + 1) for place, offset in found.repeats)
+                    self.ledger.note((b.place, b.claim.next_offset, b.end) for b in batches if not b.messages)  # a seek
                     for name, pieces in parts.items():
                         full |= self._append(name, b"".join(pieces))
             except BaseException:
@@ -142,7 +144,7 @@ class FileSink(Sink):
         """The server has started: empty the files, once for each `start`. Their owner does it, or, without one, we."""
         with self._translated():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.closing(Ledger(self._beside(".positions"))) as ledger:
+            with contextlib.closing(Ledger(self.beside(".positions"))) as ledger:
                 ledger.want(start)
         with contextlib.suppress(SinkLocked):  # the owner looks once a second
             try:
@@ -150,7 +152,8 @@ class FileSink(Sink):
             finally:
                 self.close()
 
-    def _name(self, place: Place) -> str:
+    def name(self, place: Place) -> str:
+        """The name of the file that this place is written to."""
         # Kafka's names of topics have letters, digits and ._- alone: no path leads out of the folder.
         return self.path.name.replace("{topic}", place.topic).replace("{partition}", str(place.partition))
 
@@ -192,7 +195,7 @@ class FileSink(Sink):
         if length < recorded.length:
             raise SinkDamaged(
                 f"{path} has {length} bytes, {recorded.length} were recorded: something else has shortened it. "
-                f"Restore it, or remove {self._beside('.positions').name} too, which reads and writes everything again."
+                f"Restore it, or remove {self.beside('.positions').name} too, which reads and writes everything again."
             )
         if length > recorded.length:
             os.ftruncate(number, recorded.length)
@@ -206,9 +209,14 @@ class FileSink(Sink):
             raise SinkDamaged(f"{aside} was made by something else: move it away, then {path} is put aside there.")
         _sync_folder(path)
 
+    def put_aside(self, name: str) -> list[tuple[int, Path]]:
+        """The files of this name that have been put aside, by their numbers, the oldest first."""
+        paths = self.path.parent.iterdir()
+        return sorted((int(found[1]), path) for path in paths if (found := _aside(name, path.name)))
+
     def _free_name(self, name: str) -> str:
-        taken = [int(found[1]) for path in self.path.parent.iterdir() if (found := _aside(name, path.name))]
-        return f"{name}.{max(taken, default=0) + 1:06}"
+        taken = self.put_aside(name)
+        return f"{name}.{(taken[-1][0] if taken else 0) + 1:06}"
 
     def _cut(self, names: Iterable[str]) -> None:
         """Cut off what was never recorded, put aside what is full."""
@@ -226,7 +234,7 @@ class FileSink(Sink):
             os.close(self._files.popitem()[1])
 
     def _take_lock(self) -> None:
-        number = os.open(self._beside(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        number = os.open(self.beside(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets it go when the process ends
         except BlockingIOError as error:
@@ -237,7 +245,7 @@ class FileSink(Sink):
             ) from error
         self._lock = number
 
-    def _beside(self, ending: str) -> Path:
+    def beside(self, ending: str) -> Path:
         # With the template's braces in it, which no topic's name can have: no topic's file is this one.
         return self.path.with_name(self.path.name + ending)
 

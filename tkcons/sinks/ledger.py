@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS position (topic TEXT NOT NULL, topic_id TEXT NOT NULL
 CREATE TABLE IF NOT EXISTS event (topic_id TEXT NOT NULL, event_id TEXT NOT NULL, seen REAL NOT NULL,
     PRIMARY KEY (topic_id, event_id)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS event_seen ON event (seen);
+CREATE TABLE IF NOT EXISTS gap (topic_id TEXT NOT NULL, partition INTEGER NOT NULL, first_offset INTEGER NOT NULL,
+    end_offset INTEGER NOT NULL, PRIMARY KEY (topic_id, partition, first_offset)) WITHOUT ROWID;
 """
 
 
@@ -139,6 +141,24 @@ class Ledger:
             )
             if not moved.rowcount:
                 raise StaleOwner(f"{batch.place.topic}[{batch.place.partition}] has another owner; nothing was stored.")
+
+    def positions(self) -> list[tuple[Place, int, int]]:
+        """Each place with the offset where it began and the next one."""
+        query = "SELECT topic, topic_id, partition, start_offset, next_offset FROM position ORDER BY 1, 2, 3"
+        with self._lock:
+            return [(Place(*row[:3]), row[3], row[4]) for row in self._db.execute(query)]
+
+    # Offsets that are not in the files, for a reason: repeats of an event, skipped.
+
+    def note(self, gaps: Iterable[tuple[Place, int, int]]) -> None:
+        """Note ranges (first, end) as such, inside a transaction."""
+        rows = [(place.topic_id, place.partition, first, end) for place, first, end in gaps]
+        self._db.executemany("INSERT OR REPLACE INTO gap VALUES (?, ?, ?, ?)", rows)
+
+    def gaps(self, place: Place) -> Iterator[tuple[int, int]]:
+        """Those of this place, rising."""
+        query = "SELECT first_offset, end_offset FROM gap WHERE topic_id = ? AND partition = ? ORDER BY first_offset"
+        yield from self._db.execute(query, (place.topic_id, place.partition))
 
     # Events.
 
