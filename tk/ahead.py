@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from django.db import connections
 
+from tk.database import keep_connections
 from tk.store import Event
 
 Work = Callable[[], list[Event]]
@@ -37,7 +38,7 @@ class Ahead:
             self._pool = None
 
     def _do(self, work: Work) -> list[Event]:
-        connections[self.using].close_if_unusable_or_obsolete()
+        keep_connections()
         try:
             return work()
         except Exception:

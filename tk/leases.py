@@ -68,11 +68,12 @@ class Leases:
         return taken
 
     def confirmed(self) -> set[int]:
-        """The shards that are still this relay's; inside a transaction nobody takes them before it ends."""
+        """The shards that are this relay's at this moment; inside a transaction nobody takes them before it ends.
+
+        Whether they were another's for a while does not matter: what was acknowledged has been sent, whoever sent it again.
+        """
         rows = OutboxShard.objects.using(self.using).filter(owner=self.name).select_for_update()
-        return {
-            shard for shard, generation in rows.values_list("shard", "generation") if self.held.get(shard) == generation
-        }
+        return set(rows.values_list("shard", flat=True))
 
     def release(self) -> None:
         """Give everything back, so that another relay need not wait for the leases to end."""

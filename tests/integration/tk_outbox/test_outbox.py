@@ -235,6 +235,25 @@ def test_a_stale_relay_marks_nothing(alias, broker, topic, read):
     assert len({message.headers()[0] for message in read(topic)}) == 1
 
 
+def test_a_relay_whose_leases_ended_while_it_read_sends_nothing(alias, broker, topic, read, settings):
+    settings.TK = {"OUTBOX_LEASE_SECONDS": 0.5}
+    publish_many([tk.Record(topic, b"%d" % n, b"k") for n in range(3)], using=alias)
+    slow = Relay(alias)
+    pending = slow._store.pending
+
+    def slowly(*given):
+        events = pending(*given)
+        time.sleep(0.6)
+        Relay(alias).run(once=True)  # takes the shards over
+        return events
+
+    slow._store.pending = slowly
+    slow.step()
+    assert values(read(topic)) == ["0", "1", "2"]
+    assert states(alias) == [State.SENT] * 3
+    slow.leases.release()
+
+
 KILLED = """
 import os, signal, sys, time
 import django
