@@ -15,7 +15,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException,
 from confluent_kafka import Producer as Client
 from django.core.signals import setting_changed
 
-from tk import topics, tracing
+from tk import clock, topics, tracing
 from tk.client import client_config
 from tk.conf import settings
 from tk.errors import (
@@ -76,6 +76,7 @@ class Producer:
         self._ending = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="tk-producer", daemon=True)
         self._poller.start()
+        clock.watch(self._wake)
 
     def send(self, record: Record, done: Done) -> None:
         """Hand a checked record over; `done` is called once, on the poller's thread, with a receipt or an error.
@@ -139,6 +140,9 @@ class Producer:
                 self.client.poll(POLL_SECONDS)
             except Exception:  # of a callback, as when its event loop has closed: the other records want their answers
                 logger.exception("an acknowledgement's callback failed", extra={"action": "produce"})
+
+    def _wake(self) -> None:
+        clock.wake(self.client)
 
     def _on_error(self, error: KafkaError) -> None:
         # The next request asks the cluster before it hands a record over, and hears at once that it is down.

@@ -6,7 +6,7 @@ from time import monotonic
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from tk import topics
+from tk import clock, topics
 from tk.client import client_config
 from tk.conf import settings
 from tk.contact import Contact
@@ -47,6 +47,7 @@ class Sender:
         self.failed: dict[int, str] = {}
         self.suspects: set[int] = set()
         self.broken = ""
+        clock.watch(self._wake)
 
     def send(self, event: Event, *, known: bool) -> bool:
         """Hand an event to the producer; known: as `contact` says. False: it did not go, nor may another before it."""
@@ -120,6 +121,10 @@ class Sender:
             )
         )
         return self._producer
+
+    def _wake(self) -> None:
+        if (producer := self._producer) is not None:
+            clock.wake(producer)
 
     def _on_error(self, error: KafkaError) -> None:
         topics.metadata.forget()

@@ -102,6 +102,13 @@ class HandlerOverdue(TkconsError):
     status = 504
 
 
+class ClockPutBack(TkconsError):
+    """The wall clock was put back: the consumer begins anew."""
+
+    code = "clock_put_back"
+    status = 503
+
+
 class CannotSeek(TkconsError):
     """The group cannot go there."""
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from confluent_kafka import KafkaException
 from django.db import connections
 
+from tk import clock
 from tk.errors import TkError
 from tkcons import metrics
 from tkcons.conf import settings
@@ -21,6 +22,7 @@ from tkcons.session import Session
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.1  # between looks at the desired state while the group is stopped
+HANG_SECONDS = 3.0  # beside REVOKE_SECONDS: a poll that has not returned by then does not return
 STANDBY_SECONDS = 2.0  # between tries to take a sink over that another process writes to
 
 
@@ -35,22 +37,24 @@ class Control(Protocol):
 class Runner:
     """Runs a group until `stop`.
 
-    static_id: this member's name in static membership. on_overdue: called when a handler hangs; only the end of the
-    process ends a function that does not return.
+    static_id: this member's name in static membership. on_hang: called when a handler or a poll does not return; only the
+    end of the process ends it. hangs: that is so.
     """
 
     def __init__(
-        self, spec: Spec, control: Control, *, static_id: str = "", on_overdue: Callable[[], None] | None = None
+        self, spec: Spec, control: Control, *, static_id: str = "", on_hang: Callable[[], None] | None = None
     ) -> None:
         self.spec = spec
         self.state = "starting"
         self.error = ""
         self._static_id = static_id
-        self._on_overdue = on_overdue
+        self.hangs = False
+        self._on_hang = on_hang
         self._ending = threading.Event()
         self._pulse = Pulse(spec.name, control, self._report)
         self._session: Session | None = None
         self._stored_before = 0
+        clock.watch(self._clock_put_back)
 
     def stop(self) -> None:
         """Ask for the end; `run` returns when the batch in hand is stored and the offsets are committed."""
@@ -88,8 +92,8 @@ class Runner:
                 "interrupted", extra={"action": "run", "group": self.spec.name, "error": str(error), "pause": pause}
             )
         self.error = str(error)
-        if isinstance(error, HandlerOverdue) and self._on_overdue is not None:
-            self._on_overdue()
+        if isinstance(error, HandlerOverdue) and self._on_hang is not None:
+            self._on_hang()
         self._ending.wait(min(pause, STANDBY_SECONDS) if isinstance(error, SinkLocked) else pause)
 
     def _run_session(self) -> None:
@@ -107,6 +111,24 @@ class Runner:
                 self._stored_before += session.assignment.stored
         finally:
             sink.close()
+
+    def _clock_put_back(self) -> None:
+        """The session begins anew with another consumer, unless it waits in a poll for which nothing comes."""
+        if (session := self._session) is not None:
+            session.outdated = True
+            looking = threading.Timer(settings.REVOKE_SECONDS + HANG_SECONDS, self._look_for_end, [session])
+            looking.daemon = True
+            looking.start()
+
+    def _look_for_end(self, session: Session) -> None:
+        if self._session is not session or session.ending:
+            return
+        self.hangs = True
+        self.error = "Polling stands still since the clock was put back."
+        logger.error("hangs", extra={"action": "run", "group": self.spec.name, "error": self.error})
+        if self._on_hang is not None:
+            self._on_hang()
+        self._pulse.end()  # it is no live member
 
     def _wanted(self) -> str:
         if self._ending.is_set():

@@ -14,7 +14,7 @@ from tkcons import options
 from tkcons.assignment import Assignment, Name
 from tkcons.claims import ANSWER_SECONDS, Claims
 from tkcons.conf import settings
-from tkcons.errors import HandlerOverdue, OffsetLost, SinkUnavailable, TkconsError
+from tkcons.errors import ClockPutBack, HandlerOverdue, OffsetLost, SinkUnavailable, TkconsError
 from tkcons.groups import Spec
 from tkcons.models import Group
 from tkcons.sinks.base import Sink
@@ -35,6 +35,8 @@ class Session:
     def __init__(self, spec: Spec, sink: Sink, static_id: str) -> None:
         self.spec = spec
         self.error = ""
+        self.ending = False
+        self.outdated = False  # set by another thread: the client's waits may last too long, see tk.clock
         only = spec.topics[0] if len(spec.topics) == 1 else None
         self.assignment = Assignment(settings.BATCH, settings.BATCH_BYTES, only)
         self.worker = Worker(spec.name, sink, self.assignment)
@@ -72,6 +74,8 @@ class Session:
     def _step(self, wanted: Callable[[], str]) -> None:
         if not self.worker.is_alive():
             raise SinkUnavailable(f"Storing ended: {self.worker.failure}") from self.worker.failure
+        if self.outdated:
+            raise ClockPutBack
         self._refuse_overdue()
         if self.assignment.full and not self.assignment.wait_for_room(HOLD_BACK_SECONDS):
             self._poll_while_full(wanted)
@@ -265,6 +269,7 @@ class Session:
 
     def _close(self) -> None:
         """Let the write under way come to its end and leave the group, which commits; what waits is given back."""
+        self.ending = True
         self.assignment.end()
         self.worker.join(0.0 if self._hangs else settings.STOP_SECONDS / 2)
         self._hangs = self.worker.is_alive()

@@ -75,7 +75,9 @@ class Supervisor:
 
     def _ensure(self, name: str) -> None:
         running = self._runners.get(name)
-        if running is not None and running[1].is_alive():
+        if running is not None and running[0].hangs:
+            running[0].stop()  # whenever it wakes; until then another one runs, whose claims are newer
+        elif running is not None and running[1].is_alive():
             return
         runner = Runner(groups.spec(name), Heartbeat(name, in_web=True))
         thread = threading.Thread(target=runner.run, name=name, daemon=True)

@@ -157,8 +157,13 @@ class Stand:
         more = ["--processes", str(processes)] if processes > 1 else []
         return self.manage("consume", *more, *names, **env)
 
-    def relay(self) -> Child:
-        return self.manage("relay")
+    def relay(self, **env: str) -> Child:
+        return self.manage("relay", **env)
+
+    def members(self, group: str) -> int:
+        """How many the brokers know; group: one of the names of GROUPS."""
+        name = GROUPS[group]
+        return len(self.servers.admin.describe_consumer_groups([name], request_timeout=10)[name].result().members)
 
     def web(self, port: int = 0, workers: int = 1, **env: str) -> "Web":
         port = port or free_port()

@@ -239,6 +239,13 @@ def bounded_queue() -> None:
     put(hub, "QUEUE_BYTES", 1 << 40)
 
 
+def clock() -> None:
+    """Nobody looks whether the wall clock was put back."""
+    from tk import clock
+
+    put(clock, "watch", lambda put_back: None)
+
+
 def orderly_end() -> None:
     """SIGTERM ends the process where it stands."""
     import signal
@@ -268,6 +275,7 @@ PROTECTIONS: dict[str, Callable[[], None]] = {
         growth,
         body_limit,
         bounded_queue,
+        clock,
         orderly_end,
     )
 }

@@ -72,7 +72,7 @@ class Command(BaseCommand):
                 spec,
                 Heartbeat(spec.name, in_web=False),
                 static_id=f"{host}-{child or 0}" if host else "",
-                on_overdue=_exit,
+                on_hang=_exit,
             )
             for spec in specs
         ]
@@ -111,6 +111,6 @@ def _serve_metrics(port: int, address: str) -> None:
 
 def _exit() -> None:
     """End at once, without waiting for what hangs: its transaction is rolled back, its try is on record."""
-    logger.critical("a handler hangs: this process ends", extra={"action": "consume"})
+    logger.critical("a handler or a poll hangs: this process ends", extra={"action": "consume"})
     logging.shutdown()
     os._exit(1)

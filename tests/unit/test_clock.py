@@ -1,0 +1,104 @@
+"""Who waits by the wall clock hears that it was put back; a consumer that does not come round then is given up."""
+
+import gc
+import threading
+from types import SimpleNamespace
+
+import pytest
+from confluent_kafka import Producer
+
+from tests.waiting import eventually
+from tk import clock
+from tkcons import runner
+from tkcons.groups import Spec
+from tkcons.runner import Runner
+
+
+class Client:
+    def __init__(self) -> None:
+        self.heard = threading.Event()
+
+    def put_back(self) -> None:
+        self.heard.set()
+
+
+@pytest.fixture
+def ahead(monkeypatch) -> list[float]:
+    """Seconds of the wall clock ahead of the other one: the last of the list."""
+    given = [0.0]
+    monkeypatch.setattr(clock, "_ahead", lambda: given[-1])
+    monkeypatch.setattr(clock, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(clock, "_watching", [])
+    monkeypatch.setattr(clock, "_thread", None)
+    return given
+
+
+class Broken(Client):
+    def put_back(self) -> None:
+        raise RuntimeError("as a client might")
+
+
+def test_a_clock_that_is_put_back(ahead):
+    clients = [Client(), Broken(), Client()]
+    for client in clients:
+        clock.watch(client.put_back)
+    for step in (3_600.0, 3_599.0):  # forward; slewed
+        ahead.append(step)
+        assert not clients[0].heard.wait(0.1)
+    ahead.append(-1.0)
+    assert clients[0].heard.wait(5)
+    assert clients[2].heard.wait(5)
+
+
+def test_the_thread_ends_with_the_last_client(ahead):
+    clients = [Client()]
+    clock.watch(clients[0].put_back)
+    thread = clock._thread
+    clients.clear()
+    gc.collect()
+    thread.join(5)
+    assert not thread.is_alive()
+    another = Client()
+    clock.watch(another.put_back)
+    ahead.append(-3_600.0)
+    assert another.heard.wait(5)
+
+
+def test_a_client_without_brokers_is_woken_all_the_same(monkeypatch):
+    monkeypatch.setattr(clock, "ANSWER_SECONDS", 0.1)
+    clock.wake(Producer({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}))
+
+
+class Control:
+    def __init__(self) -> None:
+        self.ended = 0
+
+    def beat(self, *_) -> str:
+        return "running"
+
+    def end(self) -> None:
+        self.ended += 1
+
+
+@pytest.mark.parametrize("comes_round", [True, False])
+def test_a_poll_that_does_not_return(comes_round, settings, monkeypatch):
+    settings.TKCONS = {"REVOKE_SECONDS": 0.0, "HEARTBEAT_SECONDS": 0.01}
+    monkeypatch.setattr(runner, "HANG_SECONDS", 0.2)
+    ended = threading.Event()
+    control = Control()
+    made = Runner(Spec("g", ("t",), object), control, on_hang=ended.set)
+    made._pulse.start()
+    session = made._session = SimpleNamespace(
+        outdated=False, ending=False, partitions=list, error="", assignment=SimpleNamespace(stored=0), worker=None
+    )
+    made._clock_put_back()
+    assert session.outdated
+    if comes_round:
+        session.ending = True
+        assert not ended.wait(0.5)
+        assert not made.hangs
+        made._pulse.end()
+    else:
+        assert ended.wait(5)
+        assert made.hangs
+    eventually(lambda: control.ended == 1)
