@@ -21,20 +21,6 @@ STEP_SECONDS = 2.0  # put back by more is a step; a clock that is slewed loses h
 LOOK_SECONDS = 1.0
 ANSWER_SECONDS = 2.0  # how long a question that wakes a client may take
 
-_lock = threading.Lock()
-_watching: list["weakref.WeakMethod[Callable[[], None]]"] = []
-_thread: threading.Thread | None = None
-
-
-def watch(put_back: Callable[[], None]) -> None:
-    """Call this bound method, on a thread of this module, when the clock was put back; as long as its object lives."""
-    global _thread
-    with _lock:
-        _watching.append(weakref.WeakMethod(put_back))
-        if _thread is None:
-            _thread = threading.Thread(target=_run, name="tk-clock", daemon=True)
-            _thread.start()
-
 
 def wake(client: Any) -> None:
     """Ask the brokers something: the answer goes through the thread of the client that does all but its requests."""
@@ -44,46 +30,60 @@ def wake(client: Any) -> None:
         logger.info("no answer", extra={"action": "clock", "error": error.args[0].str()})
 
 
-def _run() -> None:
-    """Look each second, until nobody is left to be told."""
-    before = _ahead()
-    while _alive():
-        time.sleep(LOOK_SECONDS)  # by the monotonic clock; an Event may wait by the other one
-        now = _ahead()
-        if before - now > STEP_SECONDS:
-            logger.warning("the clock was put back", extra={"action": "clock", "seconds": round(before - now, 1)})
-            _tell()
-        before = now
-
-
-def _tell() -> None:
-    for put_back in _alive():
-        try:
-            put_back()
-        except Exception:  # of one client: the others must hear of it
-            logger.exception("not woken", extra={"action": "clock"})
-
-
-def _ahead() -> float:
+def ahead() -> float:
     """Seconds by which the wall clock is ahead of the monotonic one."""
     return time.time() - time.monotonic()
 
 
-def _alive() -> list[Callable[[], None]]:
-    """Those who are left; without any, this thread is to end."""
-    global _thread
-    with _lock:
-        found = [(each, method) for each in _watching if (method := each()) is not None]
-        _watching[:] = [each for each, _ in found]
-        if not found:
-            _thread = None
-        return [method for _, method in found]
+class Watch:
+    """Looks each second, on a thread that lives while there is somebody to be told."""
+
+    def __init__(self, ahead: Callable[[], float] = ahead, look_seconds: float = LOOK_SECONDS) -> None:
+        self._ahead = ahead
+        self._look_seconds = look_seconds
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: in a child after a fork there is no thread, and the lock may be held."""
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._methods: list[weakref.WeakMethod[Callable[[], None]]] = []
+
+    def tell(self, put_back: Callable[[], None]) -> None:
+        """Call this bound method when the clock was put back, as long as its object lives. Not on the caller's thread."""
+        with self._lock:
+            self._methods.append(weakref.WeakMethod(put_back))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="tk-clock", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        before = self._ahead()
+        while self._alive():
+            time.sleep(self._look_seconds)  # by the monotonic clock; an Event may wait by the other one
+            now = self._ahead()
+            if before - now > STEP_SECONDS:
+                logger.warning("the clock was put back", extra={"action": "clock", "seconds": round(before - now, 1)})
+                self._tell()
+            before = now
+
+    def _tell(self) -> None:
+        for put_back in self._alive():
+            try:
+                put_back()
+            except Exception:  # of one client: the others must hear of it
+                logger.exception("not woken", extra={"action": "clock"})
+
+    def _alive(self) -> list[Callable[[], None]]:
+        """Those who are left; without any, the thread is to end."""
+        with self._lock:
+            found = [(each, method) for each in self._methods if (method := each()) is not None]
+            self._methods = [each for each, _ in found]
+            if not found:
+                self._thread = None
+            return [method for _, method in found]
 
 
-def _after_fork() -> None:
-    global _lock, _thread
-    _lock, _thread = threading.Lock(), None
-    _watching.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+_watch = Watch()
+watch = _watch.tell
+os.register_at_fork(after_in_child=_watch.forget)

@@ -23,14 +23,14 @@ class Client:
 
 
 @pytest.fixture
-def ahead(monkeypatch) -> list[float]:
+def ahead() -> list[float]:
     """Seconds of the wall clock ahead of the other one: the last of the list."""
-    given = [0.0]
-    monkeypatch.setattr(clock, "_ahead", lambda: given[-1])
-    monkeypatch.setattr(clock, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(clock, "_watching", [])
-    monkeypatch.setattr(clock, "_thread", None)
-    return given
+    return [0.0]
+
+
+@pytest.fixture
+def watch(ahead) -> clock.Watch:
+    return clock.Watch(lambda: ahead[-1], 0.02)
 
 
 class Broken(Client):
@@ -38,10 +38,10 @@ class Broken(Client):
         raise RuntimeError("as a client might")
 
 
-def test_a_clock_that_is_put_back(ahead):
+def test_a_clock_that_is_put_back(watch, ahead):
     clients = [Client(), Broken(), Client()]
     for client in clients:
-        clock.watch(client.put_back)
+        watch.tell(client.put_back)
     for step in (3_600.0, 3_599.0):  # forward; slewed
         ahead.append(step)
         assert not clients[0].heard.wait(0.1)
@@ -50,16 +50,16 @@ def test_a_clock_that_is_put_back(ahead):
     assert clients[2].heard.wait(5)
 
 
-def test_the_thread_ends_with_the_last_client(ahead):
+def test_the_thread_ends_with_the_last_client(watch, ahead):
     clients = [Client()]
-    clock.watch(clients[0].put_back)
-    thread = clock._thread
+    watch.tell(clients[0].put_back)
+    thread = watch._thread
     clients.clear()
     gc.collect()
     thread.join(5)
     assert not thread.is_alive()
     another = Client()
-    clock.watch(another.put_back)
+    watch.tell(another.put_back)
     ahead.append(-3_600.0)
     assert another.heard.wait(5)
 
