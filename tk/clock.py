@@ -54,7 +54,7 @@ class Watch:
         with self._lock:
             self._methods.append(weakref.WeakMethod(put_back))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="tk-clock", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="wall-clock", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:
