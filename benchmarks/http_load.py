@@ -1,10 +1,14 @@
 """The load of http_single: closed-loop requests over kept connections, in a process of its own.
 
-python -m benchmarks.http_load PORT CONNECTIONS SECONDS    prints the figures as JSON
+python -m benchmarks.http_load PORT CONNECTIONS SECONDS TOKEN    prints the figures as JSON
+
+Plain sockets, for what makes the load takes its time from the server's cores; each answer's status and body are
+looked at.
 """
 
-import asyncio
 import json
+import selectors
+import socket
 import sys
 import time
 
@@ -14,61 +18,51 @@ REQUEST = (
     b"POST /tkprod HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Type: text/plain\r\n"
     b"Content-Length: 100\r\n\r\n" + b"x" * 100
 )
+PATIENCE = 30.0  # seconds without any answer
 
 
-class Connection(asyncio.Protocol):
-    """Sends a request, waits for its answer, sends the next."""
+class Connection:
+    """A kept connection, with the answer as far as it has come and the time of its request."""
 
-    def __init__(self, request: bytes, until: float, latencies: list[float]) -> None:
-        self._request, self._until, self._latencies = request, until, latencies
-        self._answer = b""
-        self.ended = asyncio.get_running_loop().create_future()
+    __slots__ = ("answer", "sent", "socket")
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._send()
-
-    def _send(self) -> None:
-        self._began = time.perf_counter()
-        self._transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        self._answer += data
-        if not self._answer.endswith(b"Produced message."):
-            if not self._answer.startswith(b"HTTP/1.1 200"[: len(self._answer)]):
-                self._end(RuntimeError(self._answer.decode(errors="replace")))
-            return
-        self._answer = b""
-        now = time.perf_counter()
-        self._latencies.append((now - self._began) * 1000)
-        if now < self._until:
-            self._send()
-        else:
-            self._end(None)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._end(error or ConnectionError("closed"))
-
-    def _end(self, error: Exception | None) -> None:
-        if self.ended.done():
-            return
-        self._transport.close()
-        if error is None:
-            self.ended.set_result(None)
-        else:
-            self.ended.set_exception(error)
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.answer, self.sent = b"", 0.0
 
 
-async def load(port: int, connections: int, seconds: float, token: str) -> Figures:
-    latencies: list[float] = []
-    loop, began = asyncio.get_running_loop(), time.perf_counter()
-    request = REQUEST % token.encode()
-    made = [
-        (await loop.create_connection(lambda: Connection(request, began + seconds, latencies), "127.0.0.1", port))[1]
-        for _ in range(connections)
-    ]
-    await asyncio.gather(*(each.ended for each in made))
-    return figures(latencies, time.perf_counter() - began)
+def load(port: int, connections: int, seconds: float, token: str) -> Figures:
+    request, latencies = REQUEST % token.encode(), list[float]()
+    made = [Connection(port) for _ in range(connections)]
+    began = time.perf_counter()
+    with selectors.DefaultSelector() as waiting:
+        for each in made:
+            waiting.register(each.socket, selectors.EVENT_READ, each)
+            each.sent = time.perf_counter()
+            each.socket.sendall(request)
+        while waiting.get_map():
+            ready = waiting.select(PATIENCE)
+            assert ready, "no answer"
+            for key, _ in ready:
+                each = key.data
+                came = each.socket.recv(65_536)
+                assert came, "the server closed a connection"
+                each.answer += came
+                assert each.answer.startswith(b"HTTP/1.1 200"[: len(each.answer)]), each.answer
+                if not each.answer.endswith(b"\r\n\r\nProduced message."):
+                    continue
+                now = time.perf_counter()
+                latencies.append((now - each.sent) * 1000)
+                if now - began < seconds:
+                    each.answer, each.sent = b"", now
+                    each.socket.sendall(request)
+                else:
+                    waiting.unregister(each.socket)
+    took = time.perf_counter() - began
+    for each in made:
+        each.socket.close()
+    return figures(latencies, took)
 
 
 def figures(latencies: list[float], seconds: float) -> Figures:
@@ -81,7 +75,5 @@ def figures(latencies: list[float], seconds: float) -> Figures:
 
 
 if __name__ == "__main__":
-    import uvloop
-
     port, connections, seconds, token = sys.argv[1:]
-    print(json.dumps(uvloop.run(load(int(port), int(connections), float(seconds), token))))
+    print(json.dumps(load(int(port), int(connections), float(seconds), token)))

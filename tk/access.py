@@ -5,6 +5,7 @@ The services check, not the URLs alone: `require(caller, "tk.produce")`. tkcons 
 
 import hashlib
 import ipaddress
+import math
 import secrets
 import time
 from fnmatch import fnmatchcase
@@ -169,13 +170,13 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def is_believed(request: HttpRequest) -> bool:
-    """Whether `identify` will answer without asking the database."""
+def believed_until(request: HttpRequest) -> float:
+    """Until when, by time.monotonic(), `identify` answers without asking the database; infinite where nobody is asked."""
     scheme, _, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() != "bearer":
-        return True
+        return math.inf
     entry = _believed.get(digest(token.strip()))
-    return entry is not None and time.monotonic() - entry[0] < settings.TOKEN_SECONDS
+    return -math.inf if entry is None else entry[0] + float(settings.TOKEN_SECONDS)
 
 
 _believed: dict[str, tuple[float, Caller]] = {}

@@ -5,46 +5,54 @@ from collections import deque
 
 from tk import producer, topics
 from tk.conf import settings
+from tk.deadlines import Deadlines
 from tk.errors import OutcomeUnknown, TkError
 from tk.record import Receipt, Record, check
-
-WATCH_SECONDS = 0.25
 
 Waiting = asyncio.Future[Receipt | TkError]
 
 
-async def send(record: Record) -> Receipt:
-    """`producer.send` without holding up the running loop; raises what it raises."""
-    acknowledgements = _of_this_loop()
-    future: Waiting = acknowledgements.loop.create_future()
+async def send(record: Record, here: "Here | None" = None) -> Receipt:
+    """`producer.send` without holding up the running loop; raises what it raises. here: of the running loop."""
+    here = here or of_this_loop()
+    future: Waiting = here.loop.create_future()
 
     def done(outcome: Receipt | TkError) -> None:
-        acknowledgements.put(future, outcome)
+        here.put(future, outcome)
 
     age, topic = topics.metadata.known(record.topic)
     if topic is not None and age < settings.METADATA_SECONDS:
-        if age > settings.METADATA_SECONDS / 2 and not acknowledgements.asking:
-            acknowledgements.look_ahead(record.topic)
+        if age > settings.METADATA_SECONDS / 2 and not here.asking:
+            here.look_ahead(record.topic)
         check(record)
         producer.hand_over(record, topic, done)
     else:  # the cluster is asked, which may take a moment: not on the loop's thread
         await asyncio.to_thread(producer.submit, record, done)
-    acknowledgements.watch(future)
-    outcome = await future
+
+    def late() -> None:  # librdkafka's own timeout is shorter: this is for a poller that stalls
+        if not future.done():
+            future.set_result(OutcomeUnknown())
+
+    deadline = here.deadlines.set(late)
+    try:
+        outcome = await future
+    finally:
+        deadline.met()
     if isinstance(outcome, TkError):
         raise outcome
     return outcome
 
 
-class _Acknowledgements:
-    """From the producer's thread to one loop: one wake-up for all that have come."""
+class Here:
+    """What one loop has: its deadlines, and acknowledgements that come from the producer's thread with one wake-up for all
+    that have come."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.deadlines = Deadlines(loop)
         self.asking: set[asyncio.Future[None]] = set()  # looks at topics under way; held, or they would be collected
         self._come: deque[tuple[Waiting, Receipt | TkError]] = deque()
         self._woken = False
-        self._watched: deque[tuple[float, Waiting]] = deque()
 
     def put(self, future: Waiting, outcome: Receipt | TkError) -> None:
         """Called on the producer's thread."""
@@ -60,22 +68,6 @@ class _Acknowledgements:
             if not future.done():
                 future.set_result(outcome)
 
-    def watch(self, future: Waiting) -> None:
-        """Give the record up after REQUEST_TIMEOUT. One timer for all: librdkafka's own timeout is shorter, so that
-        this is for a poller that stalls."""
-        if not self._watched:
-            self.loop.call_later(WATCH_SECONDS, self._look)
-        self._watched.append((self.loop.time() + settings.REQUEST_TIMEOUT, future))
-
-    def _look(self) -> None:
-        now = self.loop.time()
-        while self._watched and (self._watched[0][1].done() or self._watched[0][0] < now):
-            _, future = self._watched.popleft()
-            if not future.done():
-                future.set_result(OutcomeUnknown())
-        if self._watched:
-            self.loop.call_later(WATCH_SECONDS, self._look)
-
     def look_ahead(self, topic: str) -> None:
         """Ask for the topic before its entry is too old, so that no record waits for the answer."""
         asking = asyncio.ensure_future(asyncio.to_thread(_ask, topic))
@@ -90,14 +82,15 @@ def _ask(topic: str) -> None:
         topics.metadata.forget()  # the next record asks, and is told what is wrong
 
 
-_loops: dict[asyncio.AbstractEventLoop, _Acknowledgements] = {}
+_loops: dict[asyncio.AbstractEventLoop, Here] = {}
 
 
-def _of_this_loop() -> _Acknowledgements:
+def of_this_loop() -> Here:
+    """What the running loop has."""
     loop = asyncio.get_running_loop()
     found = _loops.get(loop)
     if found is None:
         for old in [each for each in _loops if each.is_closed()]:
             del _loops[old]
-        found = _loops[loop] = _Acknowledgements(loop)
+        found = _loops[loop] = Here(loop)
     return found

@@ -10,7 +10,7 @@ from tk import request as requests
 from tk.conf import settings
 from tk.errors import BadRequest, MissingMessage, TkError, TooLarge
 from tk.pipeline import WINDOW, Item
-from tk.record import Headers, Record, check, check_names
+from tk.record import Record, check, check_names
 
 PIECE = 262_144  # bytes that are read and split at once
 
@@ -174,32 +174,42 @@ def objects(window: list[bytes | TkError], topic: str) -> list[Item]:
     """Each line or element is {"value": ..., "key": ..., "headers": ..., "partition": ..., "timestamp": ...}, or has
     `encoding`: base64."""
     smallest = min(settings.MAX_VALUE_BYTES, settings.MAX_KEY_BYTES, settings.MAX_HEADERS_BYTES)
-    items: list[Item] = []
-    for line in window:
-        try:
-            read = _decode(line)  # type: ignore[arg-type]  # an error among the lines is a TypeError
-            value = read.value
-            value = value.encode() if type(value) is str else None if value is None else _encode(value)
-            if value and len(line) <= smallest and b"\\u0000" not in line:  # type: ignore[arg-type, operator]
-                items.append(_record(topic, value, read))
-                continue
-        except (TypeError, ValueError, msgspec.MsgspecError, RecursionError, TkError):
-            pass
-        items.append(line if isinstance(line, TkError) else _object(line, topic))
-    return items
+    return _plain(window, topic, smallest) or [_item(line, topic, smallest) for line in window]
 
 
-def _record(topic: str, value: bytes, line: _Line) -> Record:
-    """A record of a line so short that its parts are within their limits."""
-    headers: Headers = ()
-    if line.headers:
-        check_names(line.headers)
-        headers = tuple([(name, text if text is None else text.encode()) for name, text in line.headers.items()])
-    key = line.key if line.key is None else line.key.encode()
-    record = Record(topic, value, key, headers, line.partition, line.timestamp)
-    if line.partition is not None or line.timestamp is not None:
-        check(record)
-    return record
+def _item(line: bytes | TkError, topic: str, smallest: int) -> Item:
+    plain = _plain([line], topic, smallest)
+    return plain[0] if plain else line if isinstance(line, TkError) else _object(line, topic)
+
+
+def _plain(window: list[bytes | TkError], topic: str, smallest: int) -> list[Item]:
+    """The records of lines of the usual shape, each so short that its parts are within their limits; none where any of the
+    lines needs a closer look."""
+    records: list[Item] = []
+    try:
+        if b"\\u0000" in b"\n".join(window) or max(map(len, window)) > smallest:  # type: ignore[arg-type]  # see below
+            return []
+        read = list(map(_decode, window))  # type: ignore[arg-type]
+        check_names({name for line in read if line.headers for name in line.headers})
+        for line in read:
+            value, key, headers = line.value, line.key, line.headers
+            value = value.encode() if type(value) is str else b"" if value is None else _encode(value)
+            if not value:
+                return []  # no message, or a tombstone
+            record = Record(
+                topic,
+                value,
+                key if key is None else key.encode(),
+                tuple([(name, v if v is None else v.encode()) for name, v in headers.items()]) if headers else (),
+                line.partition,
+                line.timestamp,
+            )
+            if line.partition is not None or line.timestamp is not None:
+                check(record)
+            records.append(record)
+    except (TypeError, ValueError, msgspec.MsgspecError, RecursionError, TkError):
+        return []  # a TypeError: an error is among the lines
+    return records
 
 
 def _object(line: bytes, topic: str) -> Item:

@@ -48,6 +48,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     timestamp: int
 
 
+@lru_cache(maxsize=1_000)
 def check_topic(name: str) -> None:
     """Raise InvalidTopic unless Kafka would take the name."""
     if not _TOPIC.fullmatch(name) or name in {".", ".."}:

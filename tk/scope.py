@@ -9,6 +9,7 @@ from django.conf import settings as django_settings
 from django.http import HttpRequest
 
 from tk.conf import settings
+from tk.deadlines import Deadlines
 from tk.errors import SlowBody
 
 Scope = MutableMapping[str, Any]
@@ -86,26 +87,31 @@ class Gone(Exception):
 class Body:
     """A request's body, read within bounds; `replay` gives the same events to who comes after, within another bound."""
 
-    def __init__(self, receive: Receive, content_length: str) -> None:
+    def __init__(self, receive: Receive, length: int) -> None:
         self._receive = receive
         self._events: deque[Event] = deque()
         self._replayed = 0
-        self.length = int(content_length) if content_length.isdecimal() and len(content_length) < 19 else 0
+        self.length = length  # as the client tells it
         self.over = False  # a replayed body was longer than its bound
 
-    async def read(self, limit: int) -> bytes:
+    async def read(self, limit: int, deadlines: Deadlines) -> bytes:
         """The whole body, which has REQUEST_TIMEOUT to arrive. Raises TooMuch, SlowBody or Gone."""
         if self.length > limit:
             raise TooMuch
+        task = deadlines.current_task()
+        deadline = deadlines.set(task.cancel)
         try:
-            async with asyncio.timeout(settings.REQUEST_TIMEOUT):
-                event = await self._next()
-                if not event.get("more_body"):
-                    body: bytes = event.get("body", b"")
-                else:
-                    body = await self._join(event, limit)
-        except TimeoutError:
-            raise SlowBody from None
+            event = await self._next()
+            if not event.get("more_body"):
+                body: bytes = event.get("body", b"")
+            else:
+                body = await self._join(event, limit)
+        except asyncio.CancelledError:
+            if deadline.missed and not task.uncancel():  # not by the server as well
+                raise SlowBody from None
+            raise
+        finally:
+            deadline.met()
         if len(body) > limit:
             raise TooMuch
         return body

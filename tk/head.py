@@ -1,0 +1,131 @@
+"""The head of a request to the fast lane: all but its body, read and judged once, for clients send the same head again."""
+
+import time
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.conf import settings as django_settings
+from django.core.exceptions import DisallowedHost
+from django.db import close_old_connections
+from django.http import HttpRequest
+
+from tk import access, answer, views
+from tk import request as requests
+from tk.access import Caller
+from tk.errors import TkError
+from tk.record import Record, check
+from tk.scope import REMEMBERED, LaneRequest, Scope, session_cookie
+
+BELIEVED_SECONDS = 1.0
+MAX_BYTES = 4_096  # of a head that is remembered
+
+
+class Djangos(Exception):
+    """The request is for Django to answer."""
+
+
+class Head:
+    """place: the path and whether it came by https. length: of the body, as the client tells it; 0 where it does not.
+    array: whether the body may be an array, which is a batch. until: by time.monotonic(), how long it is believed."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.request = request = LaneRequest(scope)
+        meta = request.META
+        self.place = (request.path, request.is_secure())
+        self.as_json = answer.wants_json(meta.get("HTTP_ACCEPT", ""))
+        length = meta.get("CONTENT_LENGTH", "")
+        self.length = int(length) if length.isdecimal() and len(length) < 19 else 0
+        self.posted = request.method == "POST"
+        self.query: bytes = scope.get("query_string", b"")
+        self.kind = meta.get("CONTENT_TYPE", "") if self.posted else ""
+        self.encoding = meta.get("HTTP_CONTENT_ENCODING", "") if self.posted else ""
+        self.array = requests.may_be_batch(self.kind)
+        self.limit = requests.accepted()
+        self.until = 0.0
+        self._record: Record | None = None  # for bodies of text or bytes: what is sent, but for its value
+        self._text = False  # whether such a body must be text
+        self._caller = Caller("")
+
+    async def admit(self) -> None:
+        """Raises Djangos, and what tk.views.admit raises."""
+        request = self.request
+        if "HTTP_IDEMPOTENCY_KEY" in request.META or session_cookie(request):
+            raise Djangos
+        if django_settings.SECURE_SSL_REDIRECT and not self.place[1]:
+            raise Djangos
+        try:
+            request.get_host()
+        except DisallowedHost as error:
+            raise Djangos from error
+        now = time.monotonic()
+        known = access.believed_until(request) > now
+        self._caller = views.admit(request) if known else await sync_to_async(_admit)(request)
+        if requests.is_batch(self.kind, self.query):  # after the permission: Django lays a body down before it looks
+            raise Djangos
+        self._record = self._prepared()
+        self.until = min(now + BELIEVED_SECONDS, access.believed_until(request))
+
+    def record(self, body: bytes) -> Record:
+        """What such a request with this body sends. Raises BadRequest or Forbidden."""
+        known = self._record
+        if known is not None and body:
+            if self._text:
+                requests.text(body)
+            return Record(known.topic, body, known.key, known.headers, known.partition, known.timestamp)
+        record = requests.read(self.query, self.kind, self.encoding, lambda: body)
+        access.require(self._caller, "tk.produce", record.topic)
+        return record
+
+    def _prepared(self) -> Record | None:
+        """The record of any body, where all of the body is the value; None where there is something to say against it."""
+        try:
+            self._text = requests.RAW[requests.media_type(self.kind)]
+            record = requests.read(self.query, self.kind, self.encoding, lambda: b"any")
+            check(record)
+            access.require(self._caller, "tk.produce", record.topic)
+        except (KeyError, TkError):
+            return None
+        return record
+
+
+class Heads:
+    """Heads that were admitted; what they say holds for BELIEVED_SECONDS."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Head] = {}
+        self.forget = self._known.clear
+
+    @staticmethod
+    def key(scope: Scope) -> Any:
+        """Everything that a Head is made of."""
+        client, server = scope.get("client"), scope.get("server")
+        return (
+            scope["method"],
+            scope["path"],
+            scope.get("query_string"),
+            scope.get("scheme"),
+            client and client[0],
+            server and tuple(server),
+            *map(tuple, scope["headers"]),
+        )
+
+    def get(self, key: Any, now: float) -> Head | None:
+        head = self._known.get(key)
+        return head if head is not None and now < head.until else None
+
+    def put(self, key: Any, head: Head) -> None:
+        """Remember an admitted head of a POST: a GET has its message in the head."""
+        if not head.posted or sum(len(text) for pair in key[6:] for text in pair) > MAX_BYTES:
+            return
+        if len(self._known) >= REMEMBERED:
+            self._known.clear()
+        self._known[key] = head
+
+
+def _admit(request: HttpRequest) -> Caller:
+    """`views.admit` on a thread that may ask the database."""
+    close_old_connections()
+    try:
+        return views.admit(request)
+    finally:
+        close_old_connections()
