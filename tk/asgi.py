@@ -1,19 +1,20 @@
-"""The fast lane: /tkprod for single messages in front of Django's handler, for ASGI servers.
+"""The fast lane: /tkprod in front of Django's handler, for ASGI servers.
 
     application = fast_lane(get_asgi_application())
 
 It answers what Django's view answers, by the same reading, permissions and producer, without Django's middleware. What it
-cannot decide alone (sessions, batches, Idempotency-Key, hosts not allowed, other methods) goes to Django, untouched.
+cannot decide alone (sessions, Idempotency-Key, hosts not allowed, other methods) goes to Django, untouched.
 """
 
 import time
+from contextlib import aclosing
 from typing import Any
 
 from django.core.handlers.asgi import get_script_prefix
 from django.core.signals import setting_changed
 from django.urls import Resolver404, resolve, set_script_prefix
 
-from tk import answer, aproducer, bypass, metrics, views
+from tk import answer, aproducer, bulk, bypass, metrics, views
 from tk import request as requests
 from tk.answer import Answer
 from tk.conf import settings
@@ -51,7 +52,10 @@ class FastLane:
             if known is None:
                 await head.admit()
                 self._heads.put(key, head)
-            receipt = await _produce(head, body)
+            receipt = await self._produce(head, body, send)
+            if receipt is None:  # a batch was answered
+                metrics.observe("batch", time.monotonic() - began)
+                return
         except Djangos:
             await self._pass_on(scope, head, body, send)
             return
@@ -92,40 +96,44 @@ class FastLane:
             error = requests.too_large(settings.MAX_BATCH_BYTES)
             await self._send(head, answer.refused(error, as_json=head.as_json), send)
 
+    async def _produce(self, head: Head, body: Body, send: Send) -> Receipt | None:
+        """None: it was a batch, and has its answer."""
+        here, data = aproducer.of_this_loop(), b""
+        many = head.batch
+        if head.posted and not many:
+            try:
+                data = await body.read(head.limit, here.deadlines)
+            except TooMuch:
+                if not head.array:
+                    raise requests.too_large() from None
+                data = await body.peek(here.deadlines)
+                if not requests.may_be_batch(head.kind, data):
+                    raise requests.too_large() from None
+            many = head.array and requests.may_be_batch(head.kind, data)
+        if not many:
+            return await aproducer.send(head.record(data), here)
+        given, pieces = await bulk.produce(head, body, here)
+        async with aclosing(pieces):
+            await self._begin(head, given, send)
+            async for piece in pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        return None
+
     async def _send(self, head: Head, given: Answer, send: Send) -> None:
+        await self._begin(head, given, send, (b"content-length", b"%d" % len(given.body)))
+        await send({"type": "http.response.body", "body": given.body})
+
+    async def _begin(self, head: Head, given: Answer, send: Send, *more: tuple[bytes, bytes]) -> None:
         key = (head.place, given.status, given.content_type)
         headers = self._headers.get(key)
         if headers is None:
             headers = self._headers[key] = bypass.headers(head.request, given)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": given.status,
-                "headers": [
-                    (b"content-length", b"%d" % len(given.body)),
-                    *headers,
-                    *[(name.encode("ascii"), value.encode("ascii")) for name, value in given.headers],
-                ],
-            }
-        )
-        await send({"type": "http.response.body", "body": given.body})
+        own = [(name.encode("ascii"), value.encode("ascii")) for name, value in given.headers]
+        await send({"type": "http.response.start", "status": given.status, "headers": [*more, *headers, *own]})
 
     def _forget(self, **kwargs: object) -> None:
         self._ours.clear()
         self._heads.forget()
         self._headers.clear()
         LaneRequest.forget()
-
-
-async def _produce(head: Head, body: Body) -> Receipt:
-    data, here = b"", aproducer.of_this_loop()
-    if head.posted:
-        try:
-            data = await body.read(head.limit, here.deadlines)
-        except TooMuch:
-            if head.array:
-                raise Djangos from None
-            raise requests.too_large() from None
-        if head.array and requests.may_be_batch(head.kind, data):
-            raise Djangos
-    return await aproducer.send(head.record(data), here)

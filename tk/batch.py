@@ -21,7 +21,7 @@ from tk.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from tk.pipeline import Flight, Item, Outcome, sending
+from tk.pipeline import Flight, Outcome, Values, Window, sending
 from tk.producer import misplaced
 from tk.record import Receipt, check_topic
 
@@ -46,6 +46,8 @@ def plan(query: bytes, content_type: str, content_encoding: str) -> Plan:
     kind = requests.media_type(content_type)
     fields = requests.pairs(query, {"topic", "lines", "summary", "atomic"})
     flags = {name: _flag(name, fields.get(name, "0")) for name in ("lines", "summary", "atomic")}
+    split: lines.Split
+    parse: lines.Parse
     if kind == requests.NDJSON and not flags["lines"]:
         split, parse = lines.lines, lines.objects
     elif kind == requests.JSON and not flags["lines"]:
@@ -100,7 +102,12 @@ def produce(plan: Plan, pieces: Iterable[bytes]) -> Iterable[bytes]:
         if plan.atomic:
             _atomic(plan, pieces, summary, answer)
         else:
-            _answer(plan, sending(_bounded(plan, pieces, summary), counting=plan.summary), summary, answer)
+            _answer(
+                plan,
+                sending(_bounded(plan, pieces, summary), telling="counts" if plan.summary else "receipts"),
+                summary,
+                answer,
+            )
         stack.pop_all()
     metrics.observe_records(summary.records, summary.codes)
     answer.seek(0)
@@ -134,7 +141,7 @@ def _told(outcome: Outcome) -> Receipt | dict[str, str]:
     return outcome if isinstance(outcome, Receipt) else {"code": outcome.code, "error": str(outcome)}
 
 
-def _bounded(plan: Plan, pieces: Iterable[bytes], summary: Summary) -> Iterator[list[Item]]:
+def _bounded(plan: Plan, pieces: Iterable[bytes], summary: Summary) -> Iterator[Window]:
     """The body's records, within the limits; where it breaks off, `summary.cut` says why, and what came is sent."""
     records = 0
     try:
@@ -142,7 +149,7 @@ def _bounded(plan: Plan, pieces: Iterable[bytes], summary: Summary) -> Iterator[
             left = settings.MAX_BATCH_RECORDS - records
             records += len(window)
             if len(window) > left:
-                yield window[:left]
+                yield Values(window.topic, window[:left]) if isinstance(window, Values) else window[:left]
                 raise TooLarge(f"A batch has at most {settings.MAX_BATCH_RECORDS} records; the rest was not read.")
             yield window
     except TkError as error:
@@ -166,7 +173,12 @@ def _atomic(plan: Plan, pieces: Iterable[bytes], summary: Summary, answer: IO[by
         body.seek(0)
         windows = lines.windows(iter(lambda: body.read(lines.PIECE), b""), plan.split, plan.parse, plan.topic)
         with transactions.pool.transaction() as through:
-            _answer(plan, _sound(sending(windows, through, counting=plan.summary)), summary, answer)
+            _answer(
+                plan,
+                _sound(sending(windows, through, telling="counts" if plan.summary else "receipts")),
+                summary,
+                answer,
+            )
 
 
 def _kept(pieces: Iterable[bytes], file: IO[bytes]) -> Iterator[bytes]:
@@ -180,6 +192,9 @@ def _validate(plan: Plan, pieces: Iterator[bytes]) -> None:
     number = 0
     for window in lines.windows(pieces, plan.split, plan.parse, plan.topic):
         topic = topics.get(plan.topic)
+        if isinstance(window, Values):
+            number += len(window)
+            continue
         for item in window:
             number += 1
             error = item if isinstance(item, TkError) else misplaced(item, topic)

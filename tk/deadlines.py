@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from tk.conf import settings
 
@@ -41,11 +40,9 @@ class Deadlines:
         self._set.append(deadline)
         return deadline
 
-    def current_task(self) -> asyncio.Task[Any]:
-        """The task that runs now, on this loop."""
-        task = asyncio.current_task(self._loop)  # without the argument Python 3.11 asks the kernel for the process id
-        assert task is not None  # noqa: S101  this is called in coroutines
-        return task
+    def within(self, error: type[Exception]) -> "_Within":
+        """A block of the running task, which is left with the error after REQUEST_TIMEOUT."""
+        return _Within(self, self._loop, error)
 
     def _look(self) -> None:
         now = self._loop.time()
@@ -56,3 +53,23 @@ class Deadlines:
                 deadline.late()
         if self._set:
             self._loop.call_later(WATCH_SECONDS, self._look)
+
+
+class _Within:
+    __slots__ = ("_deadline", "_error", "_task")
+
+    def __init__(self, deadlines: Deadlines, loop: asyncio.AbstractEventLoop, error: type[Exception]) -> None:
+        task = asyncio.current_task(loop)  # without the argument Python 3.11 asks the kernel for the process id
+        assert task is not None  # noqa: S101  it is called in coroutines
+        self._task = task
+        self._deadline = deadlines.set(task.cancel)
+        self._error = error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *args: object) -> None:
+        self._deadline.met()
+        # The task may have been cancelled by the server as well: then it stays so.
+        if kind is asyncio.CancelledError and self._deadline.missed and not self._task.uncancel():
+            raise self._error from None

@@ -26,7 +26,8 @@ class Djangos(Exception):
 
 class Head:
     """place: the path and whether it came by https. length: of the body, as the client tells it; 0 where it does not.
-    array: whether the body may be an array, which is a batch. until: by time.monotonic(), how long it is believed."""
+    batch, array: whether the body is a batch, or is one if it is an array. until: by time.monotonic(), how long all of it
+    is believed."""
 
     def __init__(self, scope: Scope) -> None:
         self.request = request = LaneRequest(scope)
@@ -39,6 +40,7 @@ class Head:
         self.query: bytes = scope.get("query_string", b"")
         self.kind = meta.get("CONTENT_TYPE", "") if self.posted else ""
         self.encoding = meta.get("HTTP_CONTENT_ENCODING", "") if self.posted else ""
+        self.batch = self.posted and requests.is_batch(self.kind, self.query)
         self.array = requests.may_be_batch(self.kind)
         self.limit = requests.accepted()
         self.until = 0.0
@@ -60,8 +62,6 @@ class Head:
         now = time.monotonic()
         known = access.believed_until(request) > now
         self._caller = views.admit(request) if known else await sync_to_async(_admit)(request)
-        if requests.is_batch(self.kind, self.query):  # after the permission: Django lays a body down before it looks
-            raise Djangos
         self._record = self._prepared()
         self.until = min(now + BELIEVED_SECONDS, access.believed_until(request))
 
@@ -73,8 +73,12 @@ class Head:
                 requests.text(body)
             return Record(known.topic, body, known.key, known.headers, known.partition, known.timestamp)
         record = requests.read(self.query, self.kind, self.encoding, lambda: body)
-        access.require(self._caller, "tk.produce", record.topic)
+        self.require(record.topic)
         return record
+
+    def require(self, topic: str) -> None:
+        """Raise Forbidden unless the caller may produce to it."""
+        access.require(self._caller, "tk.produce", topic)
 
     def _prepared(self) -> Record | None:
         """The record of any body, where all of the body is the value; None where there is something to say against it."""
@@ -82,7 +86,7 @@ class Head:
             self._text = requests.RAW[requests.media_type(self.kind)]
             record = requests.read(self.query, self.kind, self.encoding, lambda: b"any")
             check(record)
-            access.require(self._caller, "tk.produce", record.topic)
+            self.require(record.topic)
         except (KeyError, TkError):
             return None
         return record

@@ -9,16 +9,16 @@ import msgspec
 from tk import request as requests
 from tk.conf import settings
 from tk.errors import BadRequest, MissingMessage, TkError, TooLarge
-from tk.pipeline import WINDOW, Item
+from tk.pipeline import WINDOW, Item, Values, Window
 from tk.record import Record, check, check_names
 
 PIECE = 262_144  # bytes that are read and split at once
 
 Split = Callable[[Iterable[bytes], int], Iterator[list[bytes | TkError]]]
-Parse = Callable[[list[bytes | TkError], str], list[Item]]
+Parse = Callable[[list[bytes | TkError], str], Window]
 
 
-def windows(pieces: Iterable[bytes], split: Split, parse: Parse, topic: str) -> Iterator[list[Item]]:
+def windows(pieces: Iterable[bytes], split: Split, parse: Parse, topic: str) -> Iterator[Window]:
     """The body's records in order, in lists of at most WINDOW."""
     for found in split(pieces, requests.body_limit()):
         for start in range(0, len(found), WINDOW):
@@ -127,14 +127,14 @@ def _too_long(limit: int) -> TooLarge:
     return TooLarge(f"The record is too large: at most {limit} bytes are read.")
 
 
-def texts(window: list[bytes | TkError], topic: str) -> list[Item]:
+def texts(window: list[bytes | TkError], topic: str) -> Window:
     """Each line is a value: text in UTF-8, not empty; \\r at its end belongs to the line's end."""
     try:
         whole = b"\n".join(window)  # type: ignore[arg-type]  # a TypeError says that an error is among them
         if whole.isascii() or whole.decode():
             lengths = list(map(len, window))  # type: ignore[arg-type]
             if min(lengths) and max(lengths) <= settings.MAX_VALUE_BYTES and b"\r" not in whole and b"\0" not in whole:
-                return [Record(topic, line) for line in window]  # type: ignore[arg-type]
+                return Values(topic, window)  # type: ignore[arg-type]
     except (TypeError, UnicodeDecodeError):
         pass
     return [_text(line, topic) for line in window]

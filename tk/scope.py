@@ -1,9 +1,8 @@
 """An ASGI scope as a request, and its body: as little as the fast lane needs, as strict as Django's own."""
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 from django.conf import settings as django_settings
 from django.http import HttpRequest
@@ -98,23 +97,39 @@ class Body:
         """The whole body, which has REQUEST_TIMEOUT to arrive. Raises TooMuch, SlowBody or Gone."""
         if self.length > limit:
             raise TooMuch
-        task = deadlines.current_task()
-        deadline = deadlines.set(task.cancel)
-        try:
+        with deadlines.within(SlowBody):
             event = await self._next()
             if not event.get("more_body"):
                 body: bytes = event.get("body", b"")
             else:
                 body = await self._join(event, limit)
-        except asyncio.CancelledError:
-            if deadline.missed and not task.uncancel():  # not by the server as well
-                raise SlowBody from None
-            raise
-        finally:
-            deadline.met()
         if len(body) > limit:
             raise TooMuch
         return body
+
+    async def peek(self, deadlines: Deadlines) -> bytes:
+        """The body's first piece. Raises SlowBody or Gone."""
+        if not self._events:
+            with deadlines.within(SlowBody):
+                await self._next()
+        first: bytes = self._events[0].get("body", b"")
+        return first
+
+    async def spool(self, file: IO[bytes], deadlines: Deadlines) -> None:
+        """Lay the whole body down, also what was read before; each piece has REQUEST_TIMEOUT to arrive.
+
+        Raises TooMuch over MAX_BATCH_BYTES, SlowBody or Gone.
+        """
+        if self.length > settings.MAX_BATCH_BYTES:
+            raise TooMuch
+        more = True
+        while more:
+            with deadlines.within(SlowBody):
+                event = await self.replay()
+            if event["type"] == "http.disconnect":
+                raise TooMuch if self.over else Gone
+            file.write(event.get("body", b""))
+            more = event.get("more_body", False)
 
     async def _join(self, event: Event, limit: int) -> bytes:
         parts = [event.get("body", b"")]

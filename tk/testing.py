@@ -231,10 +231,12 @@ class _Client:
         value: bytes | None = None,
         key: bytes | None = None,
         partition: int = -1,
+        callback: Any = None,
         on_delivery: Any = None,
         timestamp: int = 0,
         headers: Any = None,
     ) -> None:
+        on_delivery = on_delivery or callback
         if self._fake.error is errors.QueueFull:
             raise BufferError("Local: Queue full")
         if partition < 0:  # as librdkafka's default partitioner
@@ -249,11 +251,10 @@ class _Client:
         if on_delivery is not None:
             on_delivery(None, _message(topic, partition, offset, message.timestamp or 0))
 
-    def produce_batch(self, topic: str, messages: Sequence[dict[str, Any]]) -> int:
+    def produce_batch(self, topic: str, messages: Sequence[dict[str, Any]], on_delivery: Any = None) -> int:
         for number, each in enumerate(messages):
-            given = {name: value for name, value in each.items() if name not in {"callback", "_error"}}
             try:
-                self.produce(topic, **given, on_delivery=each.get("callback"))
+                self.produce(topic, **{"callback": on_delivery, **each})
             except BufferError:
                 for rest in messages[number:]:
                     rest["_error"] = KafkaError(KafkaError._QUEUE_FULL)

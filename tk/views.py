@@ -96,7 +96,10 @@ def _batch(request: HttpRequest, plan: batch.Plan, body: Body) -> HttpResponseBa
         raise BadRequest("A batch takes no Idempotency-Key: what its answer says was produced need not be sent again.")
     if body.length > settings.MAX_BATCH_BYTES:
         raise requests.too_large(settings.MAX_BATCH_BYTES)
-    return stream(request, batch.produce(plan, body.pieces()), answer.JSON if plan.summary else requests.NDJSON)
+    response = stream(request, batch.produce(plan, body.pieces()), answer.JSON if plan.summary else requests.NDJSON)
+    for name, value in answer.COMMON:
+        response[name] = value
+    return response
 
 
 def refusal(error: HttpError, *, as_json: bool) -> HttpResponse:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Iterable
 
@@ -11,8 +12,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tk import access, producer
+from tk import access, aproducer, producer
 from tk.asgi import FastLane, fast_lane
+from tk.errors import OutcomeUnknown
 from tk.models import Token
 
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
@@ -157,6 +159,23 @@ JSON_ASKED = ("accept", "application/json")
         ("POST", "/tkprod?message=a", [("authorization", "Bearer tk_wrong"), JSON_ASKED], b"", 401),
         ("GET", "/tkprod?message=a", [("accept-language", "de")], b"", 200),
         ("GET", "/tkprod?message=a", [("sec_fetch_site", "cross-site")], b"", 200),
+        (
+            "POST",
+            "/tkprod",
+            [("content-type", "application/json"), ("content-length", "99999999")],
+            b'{"message":1}',
+            413,
+        ),
+        ("POST", "/tkprod?lines=1&summary=1", [("content-type", "text/plain")], b"a\n\nb", 200),
+        ("POST", "/tkprod?lines=1", [("content-type", "text/plain")], b"\n\xff\n", 200),
+        ("POST", "/tkprod?lines=1", [("content-type", "text/plain")], b"", 400),
+        ("POST", "/tkprod?lines=2", [("content-type", "text/plain")], b"a", 400),
+        ("POST", "/tkprod?lines=1&topic=no-such", [("content-type", "text/plain")], b"a", 404),
+        ("POST", "/tkprod?summary=1", [("content-type", "application/x-ndjson")], b'{"value":1}\nx', 200),
+        ("POST", "/tkprod?atomic=1&summary=1", [("content-type", "application/x-ndjson")], b'{"value":1}', 200),
+        ("POST", "/tkprod?atomic=1", [("content-type", "application/json")], b"[1]", 400),
+        ("POST", "/tkprod", [("content-type", "application/x-ndjson"), ("content-encoding", "gzip")], b"x", 415),
+        ("POST", "/tkprod", [("content-type", "application/x-ndjson"), ("origin", "null")], b"x", 403),
     ],
 )
 def test_the_same_answer(both, method, target, headers, body, status):
@@ -171,9 +190,8 @@ def test_the_same_answer(both, method, target, headers, body, status):
         ("PUT", "/tkprod?message=a", [], 405),
         ("OPTIONS", "/tkprod?message=a", [], 405),
         ("GET", "/tkprodx", [], 404),
-        ("POST", "/tkprod?lines=1", [("content-type", "text/plain")], 400),
-        ("POST", "/tkprod", [("content-type", "application/x-ndjson")], 400),
         ("POST", "/tkprod?message=a", [("cookie", "sessionid=x")], 200),
+        ("POST", "/tkprod?lines=1", [("content-type", "text/plain"), ("idempotency-key", "k")], 400),
     ],
 )
 def test_what_is_djangos(both, method, target, headers, status):
@@ -182,12 +200,12 @@ def test_what_is_djangos(both, method, target, headers, status):
 
 
 @pytest.mark.parametrize("count", [1, 1_000])  # the second is longer than a single message may be
-def test_an_array_is_djangos_from_its_first_byte_on(both, settings, topic, count):
+def test_an_array_is_a_batch_from_its_first_byte_on(both, settings, topic, count):
     settings.TK = {"TOPIC": topic, "MAX_VALUE_BYTES": 1_000, "MAX_KEY_BYTES": 10, "MAX_HEADERS_BYTES": 10}
     body = json.dumps([{"value": "a"}] * count).encode()
     given = scope("POST", "/tkprod?summary=1", [("content-type", "application/json")])
     assert json.loads(both.ask(given, body[:5], body[5:])[2]) == {"records": count, "produced": count, "failed": 0}
-    assert both.djangos == 1
+    assert both.djangos == 0
 
 
 def test_an_idempotency_key_is_djangos(both):
@@ -348,12 +366,13 @@ def test_a_body_without_a_length_is_not_read_past_the_limit(both, settings, topi
     assert answer[0] == 413
 
 
-def test_a_batch_over_the_limit_is_stopped_before_djangos_disk_is_full(both, settings, topic):
+def test_a_batch_over_the_limit_is_not_read_on(both, settings, topic):
     settings.TK = {"TOPIC": topic, "MAX_BATCH_BYTES": 10_000}
     given = scope("POST", "/tkprod", [("content-type", "application/x-ndjson")])
     endless = [{"type": "http.request", "body": b"a" * 5_000, "more_body": True}] * 9
     answer = asyncio.run(ask(both.lane, given, endless))
     assert answer[0] == 413
+    assert both.djangos == 0
     told = scope("POST", "/tkprod", [("content-type", "application/x-ndjson"), ("content-length", "10001")])
     assert asyncio.run(ask(lane_alone(), told, endless))[0] == 413
 
@@ -362,6 +381,88 @@ def test_a_strangers_batch_is_refused_before_it_is_laid_down(both, settings):
     settings.DEBUG = False
     given = scope("POST", "/tkprod", [("content-type", "application/x-ndjson")])
     assert asyncio.run(ask(lane_alone(), given, []))[0] == 401
+
+
+def test_a_sessions_batch_over_the_limit_is_stopped_before_djangos_disk_is_full(both, settings, topic):
+    settings.TK = {"TOPIC": topic, "MAX_BATCH_BYTES": 10_000}
+    given = scope("POST", "/tkprod", [("content-type", "application/x-ndjson"), ("cookie", "sessionid=x")])
+    endless = [{"type": "http.request", "body": b"a" * 5_000, "more_body": True}] * 9
+    assert asyncio.run(ask(both.lane, given, endless))[0] == 413
+    assert both.djangos == 1
+
+
+def test_a_batch_that_does_not_arrive_sends_nothing(both, settings, topic, read):
+    settings.TK = {"TOPIC": topic, "REQUEST_TIMEOUT": 0.3, "DELIVERY_TIMEOUT": 0.2}
+    begun = {"type": "http.request", "body": b"a\nb\n", "more_body": True}
+    given = scope("POST", "/tkprod?lines=1", [("content-type", "text/plain")])
+    assert asyncio.run(ask(lane_alone(), given, [begun]))[0] == 408
+    assert asyncio.run(ask(lane_alone(), given, [begun, {"type": "http.disconnect"}])) is None
+    assert read(topic) == []
+
+
+def test_a_long_answer_comes_in_pieces(both):
+    lines = b"x\n" * 20_000
+    given = scope("POST", "/tkprod?lines=1", [("content-type", "text/plain")])
+    sent = []
+
+    async def send(event):
+        sent.append(event)
+
+    waiting = events(lines[:7], lines[7:])
+
+    async def receive():
+        return waiting.pop(0)
+
+    asyncio.run(both.lane(given, receive, send))
+    assert len(sent) > 4
+    told = [json.loads(line) for line in b"".join(event.get("body", b"") for event in sent).splitlines()]
+    assert told[-1] == {"summary": {"records": 20_000, "produced": 20_000, "failed": 0}}
+    assert [each["offset"] for each in told[:-1]] == list(range(20_000))
+    assert both.djangos == 0
+
+
+def test_a_head_that_is_remembered_says_nothing_of_the_body(both, read, topic):
+    given = scope("POST", "/tkprod?key=k", [("content-type", "text/plain")])
+    for body, status in ((b"a", 200), (b"b", 200), (b"\xff", 400), (b"", 400), (b"x" * 2_000_000, 413), (b"c", 200)):
+        assert asyncio.run(ask(both.lane, dict(given), events(body)))[0] == status
+    assert [(message.key(), message.value()) for message in read(topic)] == [(b"k", b"a"), (b"k", b"b"), (b"k", b"c")]
+    assert len(both.lane._heads._known) == 1
+
+
+def test_a_remembered_head_is_believed_no_longer_than_its_token(both, settings, topic):
+    settings.DEBUG = False
+    settings.TK = {"TOPIC": topic, "TOKEN_SECONDS": 0.3}
+    bearer = ("authorization", f"Bearer {token(scopes=['tk.produce'])}")
+    given = scope("POST", "/tkprod", [("content-type", "text/plain"), bearer])
+    assert asyncio.run(ask(both.lane, dict(given), events(b"a")))[0] == 200
+    Token.objects.all().delete()
+    time.sleep(0.3)
+    assert asyncio.run(ask(both.lane, dict(given), events(b"a")))[0] == 401
+
+
+def test_other_settings_hold_at_once(both, settings, make_topic, read):
+    given = scope("POST", "/tkprod", [("content-type", "text/plain")])
+    assert asyncio.run(ask(both.lane, dict(given), events(b"a")))[0] == 200
+    other = make_topic()
+    settings.TK = {"TOPIC": other}
+    assert asyncio.run(ask(both.lane, dict(given), events(b"b")))[0] == 200
+    assert [message.value() for message in read(other)] == [b"b"]
+    settings.ALLOWED_HOSTS = ["elsewhere"]
+    settings.DEBUG = False
+    assert asyncio.run(ask(both.lane, dict(given), events(b"c")))[0] == 400
+    settings.ROOT_URLCONF = "tests.integration.urls_prefix"
+    assert asyncio.run(ask(both.lane, dict(given), events(b"d")))[0] in {400, 404}
+    assert both.djangos == 2
+
+
+def test_an_acknowledgement_wakes_its_loop():
+    async def go():
+        here = aproducer.of_this_loop()
+        future = here.loop.create_future()
+        threading.Timer(0.1, here.put, (future, OutcomeUnknown())).start()
+        return await asyncio.wait_for(future, 10)
+
+    assert isinstance(asyncio.run(go()), OutcomeUnknown)
 
 
 def test_two_loops(both):

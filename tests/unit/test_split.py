@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tk import lines
 from tk.errors import BadRequest, InvalidHeader, TkError, TooLarge
+from tk.pipeline import Values
 from tk.record import EVENT_ID_HEADER, Record
 
 CUTS = st.lists(st.integers(0, 200), max_size=12)
@@ -105,7 +106,9 @@ def test_lines_of_text():
         "too_large",
         "too_large",
     ]
-    assert lines.texts([b"a", b"b"], "t") == [Record("t", b"a"), Record("t", b"b")]
+    plain = lines.texts([b"a", b"b"], "t")
+    assert isinstance(plain, Values)
+    assert (plain.topic, list(plain)) == ("t", [b"a", b"b"])
 
 
 @pytest.mark.parametrize(
@@ -155,8 +158,30 @@ def test_the_quick_reading_says_what_the_slow_one_says(fields: dict[str, object]
 @given(st.binary(max_size=100))
 def test_no_bytes_crash_the_reading(line: bytes):
     for parse in (lines.texts, lines.objects):
-        for item in parse([line], "t"):
+        window = parse([line], "t")
+        for item in () if isinstance(window, Values) else window:
             assert isinstance(item, Record) or 400 <= item.status < 500
+
+
+LINE = (
+    b'{"value":1}',
+    b'{"value":"a","key":"k"}',
+    b'{"value":null,"key":"k"}',
+    b'{"value":"a","headers":{"n":null}}',
+    b'{"value":"\\u0000"}',
+    b'{"value":1}{"value":2}',
+    b'{"value":"}',
+    b'{"value":{',
+    b"}}",
+    b"",
+    TooLarge(),
+)
+
+
+@given(st.lists(st.sampled_from(LINE), max_size=6))
+def test_a_window_is_read_as_its_lines_are(window: list[bytes | TkError]):
+    apart = [item for line in window for item in lines.objects([line], "t")]
+    assert told(lines.objects(window, "t")) == told(apart)
 
 
 def test_a_reserved_name_stays_refused():

@@ -33,6 +33,25 @@ def test_every_way_to_produce_is_seen(fake):
     fake.assertProduced("orders", count=2)
 
 
+def test_many_at_once(settings):
+    given = [
+        tk.Record("orders", b"1", b"k"),
+        tk.Record("orders", b"x" * 1_048_577),
+        tk.Record("orders", b"2", b"k", (("a", b"b"),), None, 7),
+        tk.Record("nothing", b"3"),
+    ]
+    with KafkaOutbox({"orders": 1}) as fake:
+        first, large, second, unknown = tk.produce_many(given)
+        assert (first.offset, second.offset, second.timestamp) == (0, 1, 7)
+        assert (type(large), type(unknown)) == (errors.TooLarge, errors.UnknownTopic)
+        fake.assertProduced("orders", "2", key="k", headers={"a": "b"})
+        settings.TK = {"REQUEST_TIMEOUT": 0.2, "DELIVERY_TIMEOUT": 0.1}
+        for error in (errors.QueueFull, errors.OutcomeUnknown):
+            with fake.failing(error):
+                assert [type(outcome) for outcome in tk.produce_many(given[:1] * 3)] == [error] * 3
+        fake.assertProduced("orders", count=2)
+
+
 def test_over_http(fake, settings):
     settings.DEBUG = True
     answer = Client().post("/tkprod", "message=hello", "application/x-www-form-urlencoded")

@@ -2,12 +2,12 @@
 
 import sys
 from argparse import ArgumentParser
-from itertools import count, takewhile
+from itertools import count, islice, takewhile
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from tk import lines, table, topics
+from tk import collector, lines, table, topics
 from tk.errors import TkError
 from tk.pipeline import Flight, sending
 from tk.source import Progress, Source
@@ -38,6 +38,7 @@ class Command(BaseCommand):
         key, value, form = options["key_column"], options["value_column"], options["format"]
         if form != "csv" and (key or value):
             raise CommandError("--key-column and --value-column go with --format csv.")
+        collector.spare()
         try:
             topics.get(options["topic"])
             with Source(options["file"]) as source:
@@ -55,10 +56,10 @@ class Command(BaseCommand):
         records = failed = 0
         with Progress(sys.stderr, source) as progress:
             # After Ctrl-C no window is taken any more: it may end in half a line.
-            for flight in sending(takewhile(lambda _: not source.interrupted, windows)):
-                self._list(flight, numbers, failed)
+            for flight in sending(takewhile(lambda _: not source.interrupted, windows), telling="errors"):
+                self._list(flight, list(islice(numbers, flight.size)), failed)
                 records += flight.size
-                failed += len(flight.errors)
+                failed += len(flight.failures)
                 progress.show(records)
         self.stdout.write(f"{records - failed} confirmed, {failed} failed.")
         if source.interrupted:
@@ -66,11 +67,8 @@ class Command(BaseCommand):
         if failed:
             raise CommandError(f"{failed} of {records} records failed.")
 
-    def _list(self, flight: Flight, numbers: Any, failed: int) -> None:
-        for outcome, number in zip(flight.outcomes, numbers, strict=False):  # numbers last: zip takes none too many
-            if isinstance(outcome, TkError):
-                failed += 1
-                if failed <= SHOWN:
-                    self.stderr.write(f"line {number}: {outcome.code}: {outcome}")
-                elif failed == SHOWN + 1:
-                    self.stderr.write("Further errors are counted only.")
+    def _list(self, flight: Flight, numbers: list[int], failed: int) -> None:
+        for number, error in sorted(flight.failures, key=lambda failure: failure[0])[: max(0, SHOWN - failed)]:
+            self.stderr.write(f"line {numbers[number] if number >= 0 else '?'}: {error.code}: {error}")
+        if failed <= SHOWN < failed + len(flight.failures):
+            self.stderr.write("Further errors are counted only.")
