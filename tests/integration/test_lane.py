@@ -426,7 +426,22 @@ def test_a_head_that_is_remembered_says_nothing_of_the_body(both, read, topic):
     for body, status in ((b"a", 200), (b"b", 200), (b"\xff", 400), (b"", 400), (b"x" * 2_000_000, 413), (b"c", 200)):
         assert asyncio.run(ask(both.lane, dict(given), events(body)))[0] == status
     assert [(message.key(), message.value()) for message in read(topic)] == [(b"k", b"a"), (b"k", b"b"), (b"k", b"c")]
-    assert len(both.lane._heads._known) == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "status"),
+    [
+        ({"client": ("203.0.113.9", 5000)}, 401),
+        ({"query_string": b"key=1&partition=7"}, 400),
+        ({"headers": [(b"host", b"localhost"), (b"content-type", b"image/png")]}, 415),
+        ({"method": "PUT"}, 405),
+        ({"server": ("localhost", 443), "scheme": "https"}, 200),
+    ],
+)
+def test_another_head_is_judged_for_itself(both, other, status):
+    given = scope("POST", "/tkprod", [("content-type", "text/plain")])
+    for asked, expected in ((given, 200), ({**given, **other}, status), (given, 200)):
+        assert asyncio.run(ask(both.lane, dict(asked), events(b"a")))[0] == expected
 
 
 def test_a_remembered_head_is_believed_no_longer_than_its_token(both, settings, topic):
@@ -442,16 +457,22 @@ def test_a_remembered_head_is_believed_no_longer_than_its_token(both, settings, 
 
 def test_other_settings_hold_at_once(both, settings, make_topic, read):
     given = scope("POST", "/tkprod", [("content-type", "text/plain")])
-    assert asyncio.run(ask(both.lane, dict(given), events(b"a")))[0] == 200
+
+    def post(body: bytes) -> Answer:
+        return asyncio.run(ask(both.lane, dict(given), events(body)))
+
+    assert post(b"a")[0] == 200
     other = make_topic()
     settings.TK = {"TOPIC": other}
-    assert asyncio.run(ask(both.lane, dict(given), events(b"b")))[0] == 200
+    assert post(b"b")[0] == 200
     assert [message.value() for message in read(other)] == [b"b"]
+    settings.X_FRAME_OPTIONS = "SAMEORIGIN"
+    assert (b"x-frame-options", b"SAMEORIGIN") in post(b"c")[1]
     settings.ALLOWED_HOSTS = ["elsewhere"]
-    settings.DEBUG = False
-    assert asyncio.run(ask(both.lane, dict(given), events(b"c")))[0] == 400
+    assert post(b"d")[0] == 400
+    settings.ALLOWED_HOSTS = ["localhost"]
     settings.ROOT_URLCONF = "tests.integration.urls_prefix"
-    assert asyncio.run(ask(both.lane, dict(given), events(b"d")))[0] in {400, 404}
+    assert post(b"e")[0] == 404
     assert both.djangos == 2
 
 
