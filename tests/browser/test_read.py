@@ -341,6 +341,23 @@ def test_a_strangers_text_stays_text(opened: Page):
     expect(rows(opened)).to_have_count(2)
 
 
+@pytest.mark.parametrize("address", ["/tkcons/read", "/tkcons/read/orders/0/0", "/tkcons/deadletters", "/admin/login/"])
+def test_what_slips_in_does_not_run(browser: Browser, live_server, address):
+    store("first")
+    context = browser.new_context(base_url=live_server.url)
+    page = context.new_page()
+    page.goto(address)
+    slipped_in = """() => new Promise(done => {
+        addEventListener('securitypolicyviolation', event => done(event.effectiveDirective));
+        document.body.insertAdjacentHTML('beforeend', '<button onclick="this.dataset.ran = 1">x</button>');
+        const button = document.body.lastElementChild;
+        button.click();
+        if (button.dataset.ran) done('it ran');
+    })"""
+    assert page.evaluate(slipped_in) == "script-src-attr"
+    context.close()
+
+
 @SIZES
 def test_a_message_is_shown_whole(opened: Page):
     store("x" * 100_000, '{"customer": {"name": "Ada", "tags": [1.10]}}', bytes(range(256)), None)
