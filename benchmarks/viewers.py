@@ -153,9 +153,10 @@ def _delays(site: Site, crowd: Crowd, messages: int) -> list[float]:
     for number in range(messages):
         posted.append(post(site, number)[0])
         time.sleep(PAUSE)
+    seen = [crowd.seen.setdefault(number, []) for number in range(messages)]  # what was sent before may come late
     whole = messages * crowd.count
-    _wait(lambda: sum(map(len, crowd.seen.values())) == whole, f"not every one of {whole:,} events came")
-    return [1000 * (at - posted[number]) for number, times in crowd.seen.items() for at in times]
+    _wait(lambda: sum(map(len, seen)) == whole, f"not every one of {whole:,} events came")
+    return [1000 * (at - posted[number]) for number, times in enumerate(seen) for at in times]
 
 
 def _megabytes(site: Site) -> float:
