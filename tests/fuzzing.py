@@ -2,7 +2,7 @@
 
 FUZZ: cases for each reader (default 1,000; in CI 10,000). FUZZ_SEED: others. A million more of all readers, some minutes:
 
-    FUZZ=1000000 FUZZ_SEED=7 python -m pytest tests/unit/test_fuzz.py
+    FUZZ=1000000 FUZZ_SEED=7 python -m pytest tests/unit/test_fuzz.py tests/unit/test_fuzz_http.py --timeout 0
 """
 
 import os

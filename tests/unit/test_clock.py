@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 
 from tests.waiting import eventually
 from tk import clock
-from tkcons import runner
+from tkcons import runner, web
 from tkcons.groups import Spec
 from tkcons.runner import Runner
 
@@ -102,3 +102,35 @@ def test_a_poll_that_does_not_return(comes_round, settings, monkeypatch):
         assert ended.wait(5)
         assert made.hangs
     eventually(lambda: control.ended == 1)
+
+
+class Hanging:
+    """As much of a runner as a web process sees."""
+
+    made: list["Hanging"]
+
+    def __init__(self, *_) -> None:
+        self.hangs = False
+        self.stopped = threading.Event()
+        self.made.append(self)
+
+    def run(self) -> None:
+        self.stopped.wait(10)
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+
+def test_a_web_process_gives_its_group_to_another_runner(monkeypatch):
+    monkeypatch.setattr(Hanging, "made", [], raising=False)
+    monkeypatch.setattr(web, "Runner", Hanging)
+    monkeypatch.setattr(web.groups, "spec", lambda name: name)
+    supervisor = object.__new__(web.Supervisor)
+    supervisor._runners = {}
+    supervisor._ensure("g")
+    supervisor._ensure("g")
+    assert len(Hanging.made) == 1
+    Hanging.made[0].hangs = True
+    supervisor._ensure("g")
+    assert [runner.stopped.is_set() for runner in Hanging.made] == [True, False]
+    Hanging.made[1].stop()
