@@ -38,8 +38,6 @@ from tkrest.errors import FormatMismatch, NotAcceptable, Unprocessable, Unsuppor
 from tkrest.formats import to_record
 from tkrest.produce import BODIES
 
-pytestmark = pytest.mark.timeout(900)
-
 TOPIC = "sample-topic"
 
 

@@ -17,7 +17,7 @@ from tk.asgi import fast_lane
 from tk.testing import KafkaOutbox
 from tutorialkafka.content_type import any_content_type
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 QUERIES = [*FIELDS, b"", b"", b"summary=1&lines=1", b"atomic=1", b"topic=sample-topic"]
 BODIES = [*FIELDS, *OBJECTS, b"hello", b"\n".join(RECORDS), b"[" + b",".join(RECORDS) + b"]", b""]
