@@ -12,8 +12,9 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 RETURN_SECONDS = 30.0  # until what stood still is replaced
 
 
-@protected_by("clock", "standstill")
 @needs_clock
+@pytest.mark.long
+@protected_by("clock", "standstill")
 def test_clocks_jump_by_an_hour(stand: Stand):
     """Under load, where messages wake whoever waits too long; and while nobody sends."""
     clock = Clock(stand.folder)
