@@ -95,14 +95,16 @@ def _ordered(alias: str, events: list[OutboxEvent]) -> Iterator[None]:
         connection = connections[alias]
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
+                # PostgreSQL sends the notice at the commit, and the same one only once a transaction.
                 if settings.OUTBOX_COMMIT_ORDER:
                     # Without the lock a transaction could take its id first and commit last. Sorted: no deadlock
                     # between two bulks.
                     locks = sorted({event.lane % LOCKS for event in events})
                     cursor.execute(
-                        "SELECT count(pg_advisory_xact_lock(%s, number)) FROM unnest(%s::int[]) AS number",
-                        [LOCK_CLASS, locks],
+                        "SELECT pg_notify(%s, ''), count(pg_advisory_xact_lock(%s, number))"
+                        " FROM unnest(%s::int[]) AS number",
+                        [CHANNEL, LOCK_CLASS, locks],
                     )
-                # PostgreSQL sends it at the commit, and the same one only once a transaction.
-                cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+                else:
+                    cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
         yield
