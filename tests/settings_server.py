@@ -6,6 +6,7 @@ import os
 from tutorialkafka.settings import *  # noqa: F403
 from tutorialkafka.settings import DATA
 
+FORCE_SCRIPT_NAME = os.environ.get("PREFIX")
 TOPIC = os.environ.get("CONSUME_TOPIC", "none")
 TK = {"TOPIC": TOPIC, **json.loads(os.environ.get("TK_SETTINGS", "{}"))}
 TKCONS = {

@@ -66,7 +66,7 @@ def serving(
     with Site(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
         client.pid, client.env = server.pid, env
         try:
-            eventually(lambda: _answers(client), 30)
+            eventually(lambda: _answers(client, more.get("SCRIPT_NAME", "")), 30)
             yield client
             server.send_signal(signal.SIGTERM)
             assert server.wait(30) in {0, -signal.SIGTERM}, (data / "log").read_text()
@@ -81,9 +81,9 @@ def site(request, broker, topic, tmp_path) -> Iterator[Site]:
         yield client
 
 
-def _answers(client: httpx.Client) -> bool:
+def _answers(client: httpx.Client, prefix: str) -> bool:
     try:
-        return client.get("/healthz").status_code == 200
+        return client.get(f"{prefix}/healthz").status_code == 200
     except httpx.HTTPError:
         return False
 

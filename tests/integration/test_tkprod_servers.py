@@ -178,8 +178,38 @@ def test_a_broker_that_hangs_and_one_that_is_down(tmp_path):
         eventually(lambda: client.get("/tkprod?message=e").status_code == 200, 30)
 
 
-def test_under_a_prefix(kafka, tmp_path):
-    """uvicorn --root-path, as behind a proxy that leaves the prefix in the path."""
-    with serving("uvicorn", kafka.bootstrap, "sample-topic", tmp_path, options=["--root-path", "/in/here"]) as client:
-        assert client.get("/tkprod?message=a").text == "Produced message."
-        assert client.get("/in/here/tkprod?message=a").status_code in {200, 404}
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_broker_that_is_not_there(tmp_path, server):
+    """503 in bounded time from each of them, for single messages and for batches."""
+    with serving(server, "localhost:1", "sample-topic", tmp_path) as client:
+        for path, body in (("/tkprod", b"a"), ("/tkprod?lines=1", b"a\nb"), ("/tkprod?lines=1&atomic=1", b"a\nb")):
+            began = time.monotonic()
+            answer = client.post(path, content=body, headers=TEXT)
+            assert code(answer) == (503, "not_sent")
+            assert int(answer.headers["retry-after"]) > 0
+            assert time.monotonic() - began < 12
+
+
+# How each is told of a prefix, and what the path of a request then is: uvicorn and runserver have it taken off before them.
+PREFIXED = {
+    "granian": (["--url-path-prefix", "/in/here"], {}, "/in/here/tkprod"),
+    "uvicorn": (["--root-path", "/in/here"], {}, "/tkprod"),
+    "gunicorn": ([], {"SCRIPT_NAME": "/in/here"}, "/in/here/tkprod"),
+    "runserver": ([], {"PREFIX": "/in/here"}, "/tkprod"),
+}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_under_a_prefix(kafka, tmp_path, server):
+    options, environment, path = PREFIXED[server]
+    with serving(server, kafka.bootstrap, "sample-topic", tmp_path, options=options, **environment) as client:
+        asked = {"accept": "application/json"}
+        answer = eventually(lambda: _if_good(client.get(f"{path}?message=a", headers=asked)))
+        assert answer.json()["topic"] == "sample-topic"
+        assert answer.headers["link"].startswith("</in/here/")
+        assert client.post(f"{path}?lines=1&summary=1", content=b"a\nb", headers=TEXT).json()["produced"] == 2
+        assert client.get("/in/elsewhere/tkprod?message=a").status_code >= 400
+
+
+def _if_good(answer: httpx.Response) -> httpx.Response | None:
+    return answer if answer.status_code == 200 else None
