@@ -5,6 +5,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.browser import chromium
+from tests.browser.sizes import DESK
 from tkcons.viewer import hub
 
 # Playwright's synchronous interface runs an event loop, in which Django would refuse the database.
@@ -40,9 +41,10 @@ def _no_followers(live_server) -> Iterator[None]:
 
 
 @pytest.fixture
-def page(browser: Browser, live_server) -> Iterator[Page]:
-    """A desktop page. What the Content-Security-Policy had to stop, or a script's error, fails the test."""
-    context = browser.new_context(base_url=live_server.url, locale="en")
+def page(browser: Browser, live_server, request) -> Iterator[Page]:
+    """A desktop page, or of the size that the test is parametrized with. What the Content-Security-Policy had to stop, or
+    a script's error, fails the test."""
+    context = browser.new_context(base_url=live_server.url, locale="en", **getattr(request, "param", DESK))
     opened = context.new_page()
     wrong: list[str] = []
     opened.on("console", lambda message: wrong.append(message.text) if _matters(message) else None)

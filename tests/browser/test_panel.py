@@ -11,6 +11,7 @@ from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.hostile import HOSTILE
+from tests.browser.sizes import BOTH
 from tests.waiting import eventually
 from tk import clusters
 from tk.clusters import Option
@@ -19,6 +20,7 @@ from tkcons.models import DeadLetter, Group, Member, Message, Position
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
+SIZES = pytest.mark.parametrize("page", **BOTH, indirect=True)
 GROUP = "tkcons.database"
 
 
@@ -83,6 +85,7 @@ def click(page: Page, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).click()
 
 
+@SIZES
 @pytest.mark.kafka
 def test_a_group_is_started_paused_and_stopped_and_the_page_tells_by_itself(page: Page, sink, produce):
     page.goto("/tkcons/status")
@@ -161,6 +164,7 @@ def test_what_expired_is_skipped_after_a_question(page: Page, sink, produce, kaf
     expect(page.get_by_text("Nothing had expired unread.")).to_be_visible()
 
 
+@SIZES
 @pytest.mark.kafka
 def test_a_topic_from_making_to_deleting(page: Page, broker):
     name = f"test-{uuid.uuid4().hex[:8]}"
@@ -228,6 +232,7 @@ def test_a_broker_that_is_down_is_told_of(page: Page, settings):
         expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
 
 
+@SIZES
 @pytest.mark.kafka
 def test_the_form_produces_as_often_as_asked(page: Page, sink, produce):
     page.goto(f"/tkcons/topics/{sink}")
@@ -240,10 +245,13 @@ def test_the_form_produces_as_often_as_asked(page: Page, sink, produce):
     click(page, "Send")
     expect(page.get_by_role("status")).to_contain_text("3 messages are in Kafka")
     assert page.locator("tbody td:nth-child(3)").all_inner_texts() == ["0", "1", "2"]
-    expect(page.get_by_role("link", name="Follow").first).to_have_attribute("href", f"/tkcons/read/{sink}/0/0")
+    follow = page.get_by_role("link", name="Follow").first.get_attribute("href") or ""
     page.get_by_role("link", name="2", exact=True).click()
     expect(page.locator("pre")).to_contain_text('"a": 1')
     expect(page.locator("dl")).to_contain_text("shop")
+    page.goto(follow)
+    expect(page.locator("h1")).to_contain_text(sink)
+    expect(page.get_by_text("Not stored yet")).to_be_visible()
     page.goto("/tkcons/produce")
     page.get_by_label("Headers").fill("tk-event-id: 1")
     click(page, "Send")
@@ -251,6 +259,7 @@ def test_the_form_produces_as_often_as_asked(page: Page, sink, produce):
     expect(page.get_by_label("Headers")).to_have_value("tk-event-id: 1")  # what was typed is kept
 
 
+@SIZES
 def test_a_dead_letter_is_found_looked_at_and_discarded(page: Page):
     for number in range(60):
         write_letter(number, group="billing" if number == 7 else GROUP)

@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser import wcag
 from tests.browser.hostile import HOSTILE
+from tests.browser.sizes import BOTH, DESK
 from tests.storing import numbered, store
 from tests.waiting import eventually
 from tkcons.models import Message
@@ -15,9 +16,7 @@ from tkcons.viewer import events, hub
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
-DESK = {"viewport": {"width": 1280, "height": 800}}
-SIZES = pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+SIZES = pytest.mark.parametrize("size", **BOTH)
 
 
 @pytest.fixture(autouse=True)
