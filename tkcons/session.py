@@ -1,6 +1,7 @@
 """A runner's time with one Kafka consumer and one open sink: polling, assignment, commits."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -200,7 +201,7 @@ class Session:
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Another member gets these: what is being written is waited for, its position told to Kafka."""
         self._leave(partitions, wait=True)
-        self._commit(now=True)
+        self._commit()
         consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -254,16 +255,13 @@ class Session:
                 self._consumer.pause([TopicPartition(*name)])
                 self._resting.add(name)
 
-    def _commit(self, *, now: bool = False) -> None:
-        """Tell Kafka the positions, for lag tools; `now` waits for the answer. A failure is no harm: ours count."""
+    def _commit(self) -> None:
+        """Tell Kafka the positions, for lag tools. Nobody waits for the answer, and a failure is no harm: ours count."""
         moved = self.assignment.take_moved()
         if moved:
             offsets = [TopicPartition(*name, offset) for name, offset in moved.items()]
             try:
-                if now:
-                    self._consumer.commit(offsets=offsets, asynchronous=False)
-                else:
-                    self._consumer.commit(offsets=offsets, asynchronous=True)
+                self._consumer.commit(offsets=offsets, asynchronous=True)
             except KafkaException as error:
                 logger.info("not committed", extra={"action": "commit", "group": self.spec.name, "error": str(error)})
 
@@ -273,7 +271,21 @@ class Session:
         self.assignment.end()
         self.worker.join(0.0 if self._hangs else settings.STOP_SECONDS / 2)
         self._hangs = self.worker.is_alive()
-        self._consumer.close()
+        # Closing waits for the answers to commits, without a bound: brokers that are down must not hold the end up. Whoever
+        # does not leave is put out by the session's timeout.
+        leaving = threading.Thread(target=self._leave_group, name=f"{self.spec.name}-leave", daemon=True)
+        leaving.start()
+        leaving.join(settings.STOP_SECONDS / 4)
+        if leaving.is_alive():
+            logger.warning(
+                "not left", extra={"action": "stop", "group": self.spec.name, "error": "Kafka does not answer."}
+            )
+
+    def _leave_group(self) -> None:
+        try:
+            self._consumer.close()
+        except KafkaException as error:
+            logger.info("not left", extra={"action": "stop", "group": self.spec.name, "error": str(error)})
 
     def _look_at_ends(self) -> None:
         """Note the partitions' ends as the last fetch told them. On this thread: the client takes one call at a time."""

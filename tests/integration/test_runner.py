@@ -339,6 +339,21 @@ def test_a_group_stops_though_its_sink_is_down_and_much_waits(send, topic, group
     assert time.monotonic() - began < 10
 
 
+def test_a_group_stops_in_time_though_the_brokers_do_not_answer(send, kafka, topic, group, settings):
+    settings.TKCONS = {**QUICK, "STOP_SECONDS": 4.0}
+    send(topic, 0)
+    try:
+        with running(database(group, topic)):
+            eventually(lambda: len(values(group)) == 1)
+            kafka.pause()  # before the offset is committed
+            began = time.monotonic()
+        took = time.monotonic() - began
+    finally:
+        kafka.resume()
+    assert took < 10
+    eventually(lambda: f"{group}-leave" not in {thread.name for thread in threading.enumerate()}, 30)
+
+
 def test_kafka_is_told_no_offset_that_is_not_stored(send, broker, topic, group, monkeypatch):
     def write(self, batches):
         raise SinkUnavailable("down")

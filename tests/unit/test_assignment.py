@@ -94,6 +94,7 @@ def test_full_by_count_and_by_bytes():
     by_bytes.hold(PLACE, Claim(1, 0))
     by_bytes.add(messages(0, 0, 1))
     assert not by_bytes.full
+    assert not by_bytes.full  # each is weighed once
     by_bytes.add(messages(0, 2))
     assert by_bytes.full
     by_bytes.take(0)
