@@ -110,12 +110,9 @@ class Flight:
         if not records:
             return 0
         topic = records[0].topic
-        if [r for r in records if r.headers or r.timestamp is not None or r.topic != topic]:
+        if [r for r in records if r.headers or r.partition is not None or r.timestamp is not None or r.topic != topic]:
             return self._send(numbers, partial(self._one_by_one, numbers, records))
         messages: list[dict[str, Any]] = [{"value": record.value, "key": record.key} for record in records]
-        for record, message in zip(records, messages, strict=True):
-            if record.partition is not None:
-                message["partition"] = record.partition
         return self._together(topic, numbers, messages)
 
     def _placed(self, items: Sequence[Item]) -> tuple[Sequence[int], list[Record]]:
@@ -165,7 +162,7 @@ class Flight:
         return sent
 
     def _together(self, topic: str, numbers: Sequence[int], messages: list[dict[str, Any]]) -> int:
-        """`_send` by produce_batch, which takes no headers and no timestamps."""
+        """`_send` by produce_batch, which takes no headers and no timestamps, and looks at no message's partition."""
         callback: Delivered | None = self._counted
         if self._telling != "counts":
             callback = None

@@ -115,6 +115,17 @@ def test_the_offsets_told_are_those_of_the_records(local, broker, topic):
     assert sorted(answer["offset"] for answer in answers) == [answer["offset"] for answer in answers]
 
 
+@pytest.mark.parametrize("query", ["", "?summary=1", "?atomic=1"])
+def test_each_record_goes_to_the_partition_it_names(local, broker, make_topic, settings, query):
+    """With nothing else beside the value: produce_batch looks at no message's partition."""
+    topic = make_topic(partitions=3)
+    settings.TK = {"TOPIC": topic}
+    given = ndjson(*({"value": str(number), "partition": number % 3} for number in range(300)))
+    assert told(post(local, query, given))
+    for partition in range(3):
+        assert values(broker, topic, partition) == [b"%d" % number for number in range(partition, 300, 3)]
+
+
 def test_a_json_array(local, broker, topic):
     body = json.dumps([{"value": "a"}, 7, {"value": "]["}], indent=1).encode()
     *answers, last = told(post(local, "", body, "application/json"))

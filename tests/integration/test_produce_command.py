@@ -76,6 +76,19 @@ def test_no_more_errors_than_anybody_reads(run):
     assert len(err.splitlines()) == 22
 
 
+def test_a_record_that_the_broker_refuses_is_told_by_its_line(broker, make_topic, tmp_path):
+    topic = make_topic(partitions=2, max_message_bytes="1000")
+    lines = [
+        b'{"value":"%s","partition":%d}\n' % (b"x" * (2_000 if number == 3 else 1), number % 2) for number in range(5)
+    ]
+    (tmp_path / "file").write_bytes(b"".join(lines[:1] + lines[2:3] + lines[3:]))  # the third is alone in partition 1
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.raises(CommandError, match="1 of 4 records failed"):
+        call_command("produce", topic, str(tmp_path / "file"), "--format", "ndjson", stdout=out, stderr=err)
+    assert out.getvalue() == "3 confirmed, 1 failed.\n"
+    assert err.getvalue().startswith("line 3: too_large: ")
+
+
 def test_csv(run, sent, topic):
     body = '\ufeffid,name\n1,"a ""b"""\n2,"two\nlines"\n\n3\n4,"x"y\n5,ü\n'.encode() + b"6,\xff\n7,z"
     out, err, code = run(body, "--format", "csv", "--key-column", "id")
