@@ -36,7 +36,7 @@ def test_clients_go_away_in_mid_request(stand: Stand):
     stand.verdict("database")
 
 
-def leavers(stand: Stand, web: Web, client: int, ending: threading.Event) -> None:
+def leavers(stand: Stand, web: Web, client: int | str, ending: threading.Event) -> None:
     draw = random.Random(f"{stand.seed}/leaver/{client}")
     number = 0
     while not ending.is_set():

@@ -5,15 +5,18 @@ SOAK_SECONDS: how long (default 1,800). FAULTS_SEED: repeats a run's faults and 
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
+import httpx
 import psutil
 import pytest
 
 from tests.faults.stand import LONG, Stand, eventually
 from tests.faults.test_consumers import DATABASE, FILE, HANDLER
+from tests.faults.test_requests import deaf_viewer, huge, leavers
 from tklocal.child import Child
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
@@ -43,6 +46,9 @@ class Everything:
             self.a_consumer_is_deployed,
             self.a_web_server_is_deployed,
             self.a_web_server_dies,
+            self.clients_go_away,
+            self.viewers_never_read,
+            self.a_body_is_huge,
             self.a_relay_dies,
             self.a_relay_dies_at_a_step,
             self.a_relay_sleeps,
@@ -143,6 +149,30 @@ class Everything:
             if not web.child.alive:
                 self.webs[number] = self.stand.web(web.port, workers=2 - number)
                 self.webs[number].wait()
+
+    def clients_go_away(self) -> None:
+        ending = threading.Event()
+        leaving = threading.Thread(
+            target=leavers, args=(self.stand, self.stand.draw.choice(self.webs), self.stand.unique(), ending)
+        )
+        leaving.start()
+        time.sleep(self.stand.draw.uniform(1, 5))
+        ending.set()
+        leaving.join(30)
+
+    def viewers_never_read(self) -> None:
+        web = self.stand.draw.choice(self.webs)
+        with ExitStack() as viewers:
+            for number in range(50):
+                viewers.enter_context(deaf_viewer(self.stand, web, number))
+            time.sleep(self.stand.draw.uniform(2, 8))
+
+    def a_body_is_huge(self) -> None:
+        with httpx.Client(timeout=60, trust_env=False, headers={"Authorization": f"Bearer {self.stand.token}"}) as http:
+            web = self.stand.draw.choice(self.webs)
+            status = huge(http, f"{web.url}/tkprod?topic={self.stand.topic}", "text/plain")
+        if not 400 <= status < 500:
+            self.stand.broke("100 MB", f"answered {status}")
 
     def a_relay_dies(self) -> None:
         self.stand.draw.choice(self.relays).signal(signal.SIGKILL)
