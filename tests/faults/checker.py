@@ -7,6 +7,7 @@ import base64
 import json
 import re
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -186,7 +187,7 @@ def messages_in(bootstrap: str, topic: str) -> list[Any]:
         partitions = consumer.list_topics(topic, timeout=PATIENCE_SECONDS).topics[topic].partitions
         for partition in partitions:
             place = TopicPartition(topic, partition)
-            low, high = consumer.get_watermark_offsets(place, timeout=PATIENCE_SECONDS)
+            low, high = _ends(consumer, place)
             place.offset = low
             consumer.assign([place])
             while low < high:
@@ -200,6 +201,21 @@ def messages_in(bootstrap: str, topic: str) -> list[Any]:
     finally:
         consumer.close()
     return found
+
+
+def _ends(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """The partition's first offset and the one after its last. Its leader may be moving, which the client hears late."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            ends: tuple[int, int] = consumer.get_watermark_offsets(place, timeout=PATIENCE_SECONDS)
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+            consumer.list_topics(place.topic, timeout=PATIENCE_SECONDS)  # where the leader is now
+        else:
+            return ends
 
 
 _MESSAGES = """
