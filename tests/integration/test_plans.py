@@ -94,6 +94,7 @@ LOOKED_FOR = [
     {"topic": "orders", "partition": 1, "offset": 4_000},
     {"since": -DAY, "until": DAY},
     {"topic": "orders", "since": -DAY},
+    {"topic": "orders", "partition": 1, "since": -DAY, "until": DAY},
     {"key": "no such key"},
     {"topic": "orders", "header": "event-id: none"},
     {"text": "no such text"},
