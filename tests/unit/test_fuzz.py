@@ -91,6 +91,9 @@ def many(split: lines.Split, parse: lines.Parse) -> Callable[[bytes], None]:
 
 
 def _same(item: Any) -> Any:
+    """For comparing: an error's code; a line of text, which may be its value alone, as a record."""
+    if isinstance(item, bytes):
+        return Record(TOPIC, item)
     return item.code if isinstance(item, TkError) else item
 
 
