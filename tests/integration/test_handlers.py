@@ -488,6 +488,8 @@ def test_the_admin_shows_searches_and_settles_with_a_record_of_who_did(poisoned,
     client.force_login(user)
     page = "/admin/tkcons/deadletter/"
     assert letter.pk in client.get(page, {"q": "poison"}).content.decode()
+    assert letter.pk not in client.get(page, {"q": "x"}).content.decode()  # it is in the value, which is not for all
+    user.user_permissions.add(Permission.objects.get(codename="view_payload"))
     assert letter.pk in client.get(page, {"q": "x"}).content.decode()
     assert letter.pk not in client.get(page, {"q": "nothing like it"}).content.decode()
     assert "ValueError: poison" in client.get(f"{page}{letter.pk}/change/").content.decode()

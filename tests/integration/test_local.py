@@ -260,7 +260,7 @@ def test_nothing_that_a_killed_child_started_is_left(tmp_path):
 def test_a_part_that_dies_starts_again_with_growing_pauses(tmp_path):
     with (tmp_path / "out").open("w") as output:
         supervisor = Supervisor(output)
-        supervisor.add(Part("part", [sys.executable, "-c", "import os; print('here'); os._exit(3)"]))
+        supervisor.add(Part("part", [sys.executable, "-c", "import os; print('here', flush=True); os._exit(3)"]))
         starts = []
         deadline = time.monotonic() + 20
         while len(starts) < 4 and time.monotonic() < deadline:

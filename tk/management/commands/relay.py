@@ -24,4 +24,5 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: relay.stop())
         if not options["once"]:
             self.stdout.write("Relaying the outbox. Ctrl-C ends it.")
+            self.stdout.flush()  # to a pipe, too, it is said at once
         relay.run(once=options["once"])

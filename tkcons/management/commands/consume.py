@@ -84,6 +84,7 @@ class Command(BaseCommand):
         for thread in threads:
             thread.start()
         self.stdout.write(f"Consuming: {', '.join(spec.name for spec in specs)}. Ctrl-C ends it.")
+        self.stdout.flush()  # to a pipe, too, it is said at once
         while not ending.wait(0.5):
             if supervisor is not None and os.getppid() != supervisor:  # killed: nobody else would end this process
                 ending.set()
