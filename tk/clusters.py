@@ -49,7 +49,10 @@ CONFIG = (
 
 
 class Partition(msgspec.Struct, frozen=True):
-    """A partition: brokers by id (leader None: there is none now), first offset and the one after the last, if known."""
+    """A partition: brokers by id (leader None: there is none now), first offset and the one after the last, if known.
+
+    sizes: bytes on disk of each replica, as tk.sizes measures them; empty where nobody has.
+    """
 
     number: int
     leader: int | None
@@ -57,6 +60,17 @@ class Partition(msgspec.Struct, frozen=True):
     in_sync: tuple[int, ...]
     low: int | None = None
     high: int | None = None
+    sizes: tuple[int | None, ...] = ()
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the leader's copy: of the messages as they are stored, compressed."""
+        return dict(zip(self.replicas, self.sizes, strict=False)).get(-1 if self.leader is None else self.leader)
+
+    @property
+    def copies(self) -> int | None:
+        """Bytes of all replicas together."""
+        return _sum(self.sizes) if self.sizes else None
 
     @property
     def records(self) -> int | None:
@@ -74,8 +88,17 @@ class Described(msgspec.Struct, frozen=True):
 
     @property
     def records(self) -> int | None:
-        known = [partition.records for partition in self.partitions]
-        return None if None in known else sum(count or 0 for count in known)
+        return _sum(partition.records for partition in self.partitions)
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the leaders' copies."""
+        return _sum(partition.size for partition in self.partitions)
+
+    @property
+    def copies(self) -> int | None:
+        """Bytes of all copies on all brokers."""
+        return _sum(partition.copies for partition in self.partitions)
 
     @property
     def replication(self) -> int:
@@ -93,6 +116,12 @@ class Option(msgspec.Struct, frozen=True):
     name: str
     value: str | None  # None: Kafka keeps it secret
     own: bool
+
+
+def _sum(numbers: Iterable[int | None]) -> int | None:
+    """None where one of them is not known."""
+    known = list(numbers)
+    return None if None in known else sum(number or 0 for number in known)
 
 
 def is_internal(name: str) -> bool:

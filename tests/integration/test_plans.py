@@ -105,7 +105,6 @@ def test_the_pages_of_messages(filled, monkeypatch):
     """The first page and the one after it, of everything that somebody can look for."""
     using, _, _ = filled
     monkeypatch.setattr("tkcons.viewer.store.using", lambda: using)
-    monkeypatch.setattr("tkcons.viewer.scan.using", lambda: using)
     for name in ("SLICE", "LONGEST_SLICE"):  # as small a part of this table as it is of a large one
         monkeypatch.setattr(f"tkcons.viewer.scan.{name}", 500)
     for query in LOOKED_FOR:

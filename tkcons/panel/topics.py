@@ -12,9 +12,10 @@ from django.urls import reverse
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from tk import access, clusters
+from tk import access, clusters, sizes
 from tk.access import Caller
 from tk.errors import BadRequest, TkError
+from tk.sizes import Why
 from tkcons import browse, groups, reader
 from tkcons.guard import guarded
 from tkcons.models import Position
@@ -24,6 +25,12 @@ from tkcons.panel.payload import payload
 PAGE = 50  # topics on a page
 LIMITS = [25, 50, 100, 200]
 TIME = "%Y-%m-%dT%H:%M:%S"
+WHY = {
+    Why.NOT_INSTALLED: _("Sizes are not known: kafka-python is not installed (the extra “sizes”)."),
+    Why.OPTION: _("Sizes are not known: KAFKA_CLIENT has an option that kafka-python does not know; the log names it."),
+    Why.REFUSED: _("Not all sizes are known: the brokers tell them to those alone who may DESCRIBE the cluster."),
+    Why.NO_ANSWER: _("Not all sizes are known: a broker does not answer."),
+}
 
 
 @guarded()
@@ -32,8 +39,10 @@ def topics(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     text, after = request.GET.get("q", ""), request.GET.get("after", "")
     names = [name for name in browse.listed(caller, text) if name > after]
     shown = names[:PAGE]
+    found, why = sizes.measure(browse.described(shown, caller))
     context = {
-        "topics": browse.described(shown, caller),
+        "topics": found,
+        "why": why and WHY[why],
         "text": text,
         "next": urlencode({"q": text, "after": shown[-1]}) if len(names) > PAGE else "",
         "first": not after,
@@ -43,12 +52,14 @@ def topics(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 @guarded()
 def topic(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
-    """One topic: partitions, offsets, configuration, and which of this installation's groups read it."""
-    found, options = browse.one(name, caller)
+    """One topic: partitions, offsets, sizes, configuration, and which of this installation's groups read it."""
+    described, options = browse.one(name, caller)
+    (found,), why = sizes.measure([described])
     readers = [spec.name for spec in groups.specs().values() if name in spec.topics]
     stands = Position.objects.filter(group__in=readers, topic_id=found.id).order_by("group", "partition")
     context = {
         "topic": found,
+        "why": why and WHY[why],
         "own": [option for option in options if option.own],
         "options": [option for option in options if not option.own],
         "readers": readers,

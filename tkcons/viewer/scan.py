@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from tkcons.bounded import TookTooLong, within
 from tkcons.conf import settings
+from tkcons.viewer import store
 from tkcons.viewer.query import Query
 from tkcons.viewer.rows import Found, Place, fetch
-from tkcons.viewer.store import keys, messages, using
 
 SLICE = 2_000  # primary keys of the first slice; the next is twice as long while slices are quick
 LONGEST_SLICE = 200_000
@@ -28,7 +28,7 @@ def scan(query: Query, chosen: dict[int, Place], before: int | None, limit: int,
     A slice that takes too long is cut; a single value that cannot be searched in that time is passed by.
     """
     deadline = time.monotonic() + settings.SEARCH_SECONDS
-    wanted = messages().filter(query.condition())
+    wanted = store.messages().filter(query.condition())
     if not all_places:
         wanted = wanted.filter(position__in=list(chosen))
     low, high = _ends(query, before)
@@ -41,7 +41,7 @@ def scan(query: Query, chosen: dict[int, Place], before: int | None, limit: int,
         start, room = max(low, high - size), limit - len(found)
         began = time.monotonic()
         try:
-            with within(max(left, QUICK), using()):
+            with within(max(left, QUICK), store.using()):
                 part = fetch(wanted.filter(pk__gte=start, pk__lt=high).order_by("-pk")[:room], chosen, whole=True)
         except TookTooLong:
             high -= size == 1
@@ -55,14 +55,14 @@ def scan(query: Query, chosen: dict[int, Place], before: int | None, limit: int,
 
 def stored_at(key: int) -> datetime | None:
     """When the row with this key, or the next one, was stored."""
-    return messages().filter(pk__gte=key).order_by("pk").values_list("stored_at", flat=True).first()
+    return store.messages().filter(pk__gte=key).order_by("pk").values_list("stored_at", flat=True).first()
 
 
 def _ends(query: Query, before: int | None) -> tuple[int, int]:
     """The keys between which to look: [low, high)."""
-    rows = messages().order_by("pk").values_list("pk", flat=True)
+    rows = store.messages().order_by("pk").values_list("pk", flat=True)
     first, last = rows.first(), rows.last()
     if first is None or last is None:
         return 0, 0
-    low, high = keys(query.since, query.until, using())
+    low, high = store.keys(query.since, query.until, store.using())
     return max(low or 0, first), before or high or last + 1

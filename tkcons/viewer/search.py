@@ -8,12 +8,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 from tk.access import Caller, require
-from tkcons.viewer import cursor, merge
+from tkcons.viewer import cursor, merge, store
 from tkcons.viewer.cursor import BadCursor, Offsets
 from tkcons.viewer.query import Query, visible
 from tkcons.viewer.rows import Found, Place, fetch
 from tkcons.viewer.scan import scan, stored_at
-from tkcons.viewer.store import keys, messages, offsets, places, using
 
 VIEW = "tkcons.view_payload"
 MERGED = 32  # partitions at most that are merged; more are searched through
@@ -32,7 +31,7 @@ class Page(NamedTuple):
 def find(caller: Caller, query: Query, before: str = "", limit: int = 100) -> Page:
     """The newest messages that match, older than `before`. Raises Unauthenticated, Forbidden, BadCursor."""
     require(caller, VIEW)
-    everything = places()
+    everything = store.places()
     chosen = visible(everything, query, caller)
     live = cursor.dump({pk: place.next_offset for pk, place in chosen.items()})
     if not chosen:
@@ -66,8 +65,8 @@ def _scanned(found: list[Found], reached: int | None, limit: int) -> Page:
 
 
 def _all(query: Query, chosen: dict[int, Place], before: int | None, limit: int) -> Page:
-    rows = messages().filter(query.condition()).order_by("-pk")
-    low, high = keys(query.since, query.until, using())
+    rows = store.messages().filter(query.condition()).order_by("-pk")
+    low, high = store.keys(query.since, query.until, store.using())
     if low is not None:
         rows = rows.filter(pk__gte=low)
     end = before or high
@@ -80,7 +79,7 @@ def _all(query: Query, chosen: dict[int, Place], before: int | None, limit: int)
 def _merged(query: Query, chosen: dict[int, Place], before: str, limit: int) -> Page:
     ends: Offsets = cursor.load(before) if before else {}
     spans = {}
-    for pk, (low, high) in offsets(chosen.values(), query.since, query.until).items():
+    for pk, (low, high) in store.offsets(chosen.values(), query.since, query.until).items():
         end = min(high, ends.get(pk, high))
         spans[pk] = (low, end) if query.offset is None else (max(low, query.offset), min(end, query.offset + 1))
     found = fetch(merge.newest(spans, query, limit + 1), chosen)

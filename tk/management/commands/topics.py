@@ -5,15 +5,15 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from tk import clusters
+from tk import clusters, sizes
 from tk.access import CODE
 from tk.errors import TkError
 
 
 class Command(BaseCommand):
     help = (
-        "Lists topics with partitions, replication and offsets (list; with names also partitions and configuration), makes "
-        "one (create), or deletes some with all their messages (delete)."
+        "Lists topics with partitions, replication, offsets and sizes (list; with names also partitions and configuration), "
+        "makes one (create), or deletes some with all their messages (delete)."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -44,11 +44,13 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
 
     def _list(self, names: list[str]) -> None:
-        found = clusters.describe(names or clusters.names())
+        found, why = sizes.measure(clusters.describe(names or clusters.names()))
+        if why is not None:
+            self.stderr.write(f"Sizes: {why}.")
         for topic in found:
             self.stdout.write(
                 f"{topic.name}: {len(topic.partitions)} partitions, replication {topic.replication}, "
-                f"at most {_known(topic.records)} messages"
+                f"at most {_known(topic.records)} messages, {_known(topic.size)} bytes (all copies {_known(topic.copies)})"
             )
             if names:
                 self._show(topic)
@@ -59,7 +61,7 @@ class Command(BaseCommand):
         for p in topic.partitions:
             self.stdout.write(
                 f"  [{p.number}] offsets {_known(p.low)} to {_known(p.high)}, leader {_known(p.leader)}, "
-                f"replicas {_numbers(p.replicas)}, in sync {_numbers(p.in_sync)}"
+                f"replicas {_numbers(p.replicas)}, in sync {_numbers(p.in_sync)}, {_known(p.size)} bytes"
             )
         for option in clusters.configuration(topic.name):
             if option.own:
