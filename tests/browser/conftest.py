@@ -1,11 +1,13 @@
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from confluent_kafka import Producer
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.browser import chromium
 from tests.browser.sizes import DESK
+from tkcons import web
 from tkcons.viewer import hub
 
 # Playwright's synchronous interface runs an event loop, in which Django would refuse the database.
@@ -59,3 +61,59 @@ def _matters(message: ConsoleMessage) -> bool:
     """A page's own status is no error of the page's: many of ours say no. What it loads must be there."""
     refused = message.text.startswith("Failed to load resource: the server responded with a status of")
     return message.type == "error" and not (refused and "/assets/" not in message.location["url"])
+
+
+@pytest.fixture(autouse=True)
+def _debug(settings):
+    settings.DEBUG = True
+    settings.ALLOWED_HOSTS = ["localhost"]
+
+
+@pytest.fixture
+def opened(browser: Browser, live_server, size):
+    """A page of this size; what the policy had to stop, a script's error or a dialog fails the test."""
+    context = browser.new_context(base_url=live_server.url, locale="en", **size)
+    page, wrong = context.new_page(), []
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    page.on("dialog", lambda dialog: (wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.add_init_script(
+        "addEventListener('securitypolicyviolation', e => console.error('CSP ' + e.violatedDirective))"
+    )
+    yield page
+    context.close()
+    assert wrong == []
+
+
+@pytest.fixture
+def sink(settings, broker, topic) -> Iterator[str]:
+    """A database sink's topic; whatever the test starts in this process is stopped after it."""
+    settings.TK = {"TOPIC": topic}
+    settings.TKCONS = {
+        "SINKS": {"database": {"class": "tkcons.sinks.DatabaseSink", "topics": [topic]}},
+        "HEARTBEAT_SECONDS": 0.3,
+        "SAMPLE_SECONDS": 1,
+    }
+    yield topic
+    web.stop()
+
+
+@pytest.fixture
+def sink_without_broker(settings) -> Iterator[None]:
+    settings.KAFKA_BROKER_URL = "localhost:1"
+    settings.TKCONS = {"SINKS": {"database": {"class": "tkcons.sinks.DatabaseSink", "topics": ["orders"]}}}
+    yield
+    web.stop()
+
+
+@pytest.fixture
+def produce(broker) -> Iterator[Callable[..., None]]:
+    producer = Producer({"bootstrap.servers": broker, "linger.ms": 1})
+
+    def go(topic: str, *values: str | bytes | None, **options: object) -> None:
+        for value in values:
+            producer.produce(topic, value, **options)
+        assert producer.flush(20) == 0
+
+    yield go
+    producer.close()

@@ -18,12 +18,6 @@ from tkcons.models import Group, Message
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.fixture(autouse=True)
-def _debug(settings):
-    settings.DEBUG = True
-    settings.ALLOWED_HOSTS = ["localhost"]
-
-
 @pytest.mark.parametrize("path", ["/tkcons/read", "/tkcons/status"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone(browser: Browser, live_server, path, scheme):

@@ -1,0 +1,104 @@
+"""What holds for every page of the panel: without JavaScript, on a phone, with a stranger's text."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.hostile import HOSTILE
+from tests.browser.paneling import GROUP, click, write_letter
+from tk import clusters
+from tk.clusters import Option
+from tkcons.models import DeadLetter, Group, Member
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.mark.kafka
+def test_everything_works_without_javascript(browser: Browser, live_server, sink):
+    context = browser.new_context(base_url=live_server.url, java_script_enabled=False, locale="en")
+    page = context.new_page()
+    write_letter()
+    page.goto("/tkcons/status")
+    click(page, f"Start {GROUP}")
+    assert Group.objects.get().desired == "running"
+    page.goto("/tkcons/produce")
+    page.get_by_label("Value", exact=True).fill("hello")
+    click(page, "Send")
+    expect(page.get_by_role("status")).to_contain_text("1 message is in Kafka")
+    page.goto("/tkcons/deadletters")
+    page.get_by_role("checkbox").check()
+    click(page, "Discard the selected…")
+    click(page, "Discard")
+    assert DeadLetter.objects.get().state == "discarded"
+    context.close()
+
+
+PATHS = (
+    "/tkcons/status",
+    f"/tkcons/group?name={GROUP}",
+    f"/tkcons/group/move?name={GROUP}&to=earliest",
+    "/tkcons/topics",
+    "/tkcons/topics/{topic}",
+    "/tkcons/topics/{topic}/messages",
+    "/tkcons/topics/{topic}/messages/0/0",
+    "/tkcons/topics/{topic}/delete",
+    "/tkcons/new-topic",
+    "/tkcons/produce",
+    "/tkcons/deadletters",
+    "/tkcons/deadletters/00000000000000000000000000000001",
+)
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_a_phone(browser: Browser, live_server, sink, produce, scheme):
+    produce(sink, "x" * 3000, key="k" * 100, headers=[("h" * 200, "v" * 500)])
+    write_letter(cause="E" * 2000, traceback="t" * 3000, value=b"v" * 3000)
+    context = browser.new_context(
+        base_url=live_server.url, viewport={"width": 360, "height": 700}, color_scheme=scheme, locale="en"
+    )
+    page = context.new_page()
+    for path in PATHS:
+        page.goto(path.format(topic=sink))
+        assert page.locator("h1").count() == 1, path
+        wide = page.evaluate("document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth")
+        assert wide == 0, path
+    context.close()
+
+
+@pytest.mark.kafka
+def test_a_strangers_text_stays_text(page: Page, sink, produce, monkeypatch):
+    """In a message, a letter, a topic's configuration, and in what a process tells of itself and who steered it."""
+    group, now = Group.objects.create(name=GROUP, changed_by=HOSTILE[0]), timezone.now()
+    for number, text in enumerate(HOSTILE):
+        produce(sink, text, key=text, headers=[(text, text)])
+        hostile = dict.fromkeys(("group", "topic", "cause", "traceback", "changed_by"), text)
+        write_letter(number + 1, **hostile, key=text.encode(), value=text.encode(), headers=None)
+        told = {"name": text, "host": text, "error": text, "state": text[:20]}
+        shown = [{"topic": sink, "partition": 0, "position": 1, "end": 2, "lag": 1}]
+        Member.objects.create(group=group, pid=number, partitions=shown, started_at=now, seen_at=now, **told)
+    later = now + timedelta(minutes=5)  # they are alive, however long the test takes
+    Member.objects.update(seen_at=later)
+    monkeypatch.setattr(clusters, "configuration", lambda name: [Option(text, text, own=True) for text in HOSTILE])
+    letters = [f"/tkcons/deadletters/{number + 1:032x}" for number in range(len(HOSTILE))]
+    peeks = [f"/tkcons/topics/{sink}/messages/0/{number}" for number in range(len(HOSTILE))]
+    pages = [path.format(topic=sink) for path in PATHS]
+    for path in [*pages, *letters, *peeks, "/tkcons/deadletters?q=x&group="]:
+        page.goto(path)
+        assert page.locator("main :is(script, img, iframe, style, math, svg[onload], a[hx-get])").count() == 0, path
+    for path, times in (
+        (f"/tkcons/topics/{sink}/messages", 3),
+        (f"/tkcons/topics/{sink}", 2),
+        ("/tkcons/deadletters", 3),
+        (f"/tkcons/group?name={GROUP}", 2),
+    ):
+        page.goto(path)
+        whole = page.locator("main").text_content() or ""
+        assert [text for text in HOSTILE if whole.count(text) < times] == [], path
+    for text in (HOSTILE[0], HOSTILE[2]):
+        page.goto("/tkcons/topics")
+        page.get_by_label("Part of the name").fill(text)
+        click(page, "Find")
+        expect(page.get_by_label("Part of the name")).to_have_value(text)
