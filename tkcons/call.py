@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from asgiref.sync import async_to_sync
+from confluent_kafka import Message
 from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
 from tkcons.errors import Reject, SinkUnavailable
 from tkcons.handlers import Handler
-from tkcons.received import Received
+from tkcons.received import Messages, Received
 
 QUERY_CANCELED = "57014"  # SQLSTATE; by statement_timeout, which is the statement's fault
 LEEWAY_SECONDS = 15.0  # beyond the timeout, until what hangs is given up from outside
@@ -54,21 +55,24 @@ class Call:
             return f"{self._handler.name} has not returned within its timeout of {limit:g} s."
         return ""
 
-    def _decode(self, messages: Sequence[Any]) -> list[Received]:
+    def _decode(self, messages: Sequence[Any]) -> Messages:
+        decode = self._handler.decode
+        if decode is Message.value:
+            return Messages(messages)
         try:
-            return list(map(Received, messages, map(self._handler.decode, messages)))
+            return Messages(messages, list(map(decode, messages)))
         except Exception:  # noqa: BLE001  whatever a decoder raises: below it is told of which message
-            received = []
+            values = []
             for message in messages:
                 try:
-                    received.append(Received(message, self._handler.decode(message)))
+                    values.append(decode(message))
                 except SinkUnavailable:
                     raise
                 except Exception as error:
                     raise Failure(error, int(message.offset()), final=True) from error
-            return received
+            return Messages(messages, values)
 
-    def _run_sync(self, received: list[Received], until: float) -> int:
+    def _run_sync(self, received: Messages, until: float) -> int:
         function = self._handler.function
         handled, each = 0, None
         try:
@@ -85,7 +89,7 @@ class Call:
             raise self._failure(error, each) from error
         return handled
 
-    async def _run_async(self, received: list[Received], until: float) -> int:
+    async def _run_async(self, received: Messages, until: float) -> int:
         """async_to_sync gives the handler this thread's database connection: what it writes is in the transaction."""
         function, timeout = self._handler.function, self._handler.timeout
         handled, each = 0, None

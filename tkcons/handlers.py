@@ -66,7 +66,7 @@ def handler(
     What it does elsewhere may be repeated after a failure.
 
     group: the Kafka consumer group, of this handler alone.
-    batch: give it a list of up to so many messages a call; None: one message a call.
+    batch: give it a sequence of up to so many messages a call (tkcons.received.Messages); None: one message a call.
     decode: what a message's value becomes: see tkcons.received.decoder.
     tries: calls that may fail for one message, before it becomes a dead letter; None: no limit, the partition waits.
     pauses: seconds after the first failed try, doubled after each one more, and the longest. The partition waits meanwhile.

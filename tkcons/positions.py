@@ -24,7 +24,7 @@ FORGET_ROWS = 10_000  # of one statement
 
 # What is done once a batch is SQL of our own: two updates by the ORM take as long as a hundred messages do.
 _CLAIMED = "WHERE id = %s AND generation = %s AND next_offset = %s"
-_ADVANCE = f"UPDATE {Position._meta.db_table} SET next_offset = %s, trying_until = NULL, tries = 0 {_CLAIMED}"  # noqa: S608
+_ADVANCE = f"UPDATE {Position._meta.db_table} SET next_offset = %s, trying_until = %s, tries = 0 {_CLAIMED}"  # noqa: S608
 _TRY = f"UPDATE {Position._meta.db_table} SET trying_until = %s, tries = %s {_CLAIMED}"  # noqa: S608
 # PostgreSQL. The commit of this one statement does not wait for the disk.
 _TRY_UNSYNCED = f"{_TRY} AND set_config('synchronous_commit', 'off', true) = 'off'"
@@ -70,22 +70,23 @@ def knows(group: str, topic: str, using: str) -> bool:
     return Position.objects.using(using).filter(group=group, topic=topic).exists()
 
 
-def advance(batches: Sequence[Batch], keys: dict[Place, int], using: str) -> None:
+def advance(batches: Sequence[Batch], keys: dict[Place, int], using: str, ahead: int | None = None) -> None:
     """Move positions on, inside the transaction that stores the batches.
 
-    Raises StaleOwner where a position is not as claimed: the transaction must roll back.
+    ahead: the end of what will be tried next, so that it needs no `try_from`. Raises StaleOwner where a position is not as
+    claimed: the transaction must roll back.
     """
     with connections[using].cursor() as cursor:
         for batch in sorted(batches, key=lambda batch: batch.place):
-            cursor.execute(_ADVANCE, [batch.end, keys[batch.place], *batch.claim])
+            cursor.execute(_ADVANCE, [batch.end, ahead, keys[batch.place], *batch.claim])
             if not cursor.rowcount:
                 raise _stale(batch.place)
 
 
 def stop_at(batch: Batch, offset: int, key: int, using: str) -> None:
-    """The transaction that has advanced past the batch did not come to its end: the position is here. Raises StaleOwner."""
+    """The transaction that has advanced past the batch ends here, and nothing more is tried. Raises StaleOwner."""
     rows = Position.objects.using(using).filter(pk=key, generation=batch.claim.generation, next_offset=batch.end)
-    if not rows.update(next_offset=offset):
+    if not rows.update(next_offset=offset, trying_until=None):
         raise _stale(batch.place)
 
 

@@ -1,7 +1,7 @@
 """A message as a handler gets it, and how its value is read."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, overload
 
 import msgspec
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
@@ -42,6 +42,39 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     def headers(self) -> list[tuple[str, bytes | None]]:
         """Name and value, in the order they were sent; a name may come twice."""
         return list(self.message.headers() or ())
+
+
+class Messages(Sequence[Received]):
+    """The messages of one call, in their order. Each is made when it is looked at: nobody pays for those that are not."""
+
+    __slots__ = ("_messages", "_values")
+
+    def __init__(self, messages: Sequence[Any], values: Sequence[Any] | None = None) -> None:
+        """messages: confluent_kafka's. values: what theirs were decoded to; None: they are taken as they are."""
+        self._messages = messages
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def __iter__(self) -> Iterator[Received]:
+        values = map(Message.value, self._messages) if self._values is None else self._values
+        return map(Received, self._messages, values)
+
+    @overload
+    def __getitem__(self, index: int) -> Received: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Messages": ...
+
+    def __getitem__(self, index: int | slice) -> "Received | Messages":
+        messages = self._messages[index]
+        if isinstance(index, slice):
+            return Messages(messages, None if self._values is None else self._values[index])
+        return Received(messages, messages.value() if self._values is None else self._values[index])
+
+    def __repr__(self) -> str:
+        return f"Messages({list(self)!r})"
 
 
 def decoder(wanted: Any) -> Decode:

@@ -177,6 +177,56 @@ def test_tries_survive_the_end_of_the_process_and_the_one_that_kills_is_a_letter
     assert letter.cause.startswith("ProcessEnded")
 
 
+def test_of_what_is_known_the_next_try_is_recorded_with_the_position(using):
+    said, killed = [], []
+
+    def handle(messages):
+        if killed and messages[0].offset == 4:
+            raise Killed
+
+    def listen(execute, sql, *given):
+        said.append(sql)
+        return execute(sql, *given)
+
+    sink = sink_of(handle, using=using, batch=2)
+    claim = begun(sink)
+    with connections[using].execute_wrapper(listen):
+        assert sink.write([batch(claim, 0, 1, 2, 3, 4, 5)]) == 6
+    assert sum("SET trying_until" in sql for sql in said) == 1
+    assert Position.objects.using(using).get().trying_until is None
+    killed.append(True)
+    claim = sink.claim([PLACE])[PLACE]
+    Position.objects.using(using).update(next_offset=0)
+    with pytest.raises(Killed):
+        sink.write([batch(claim._replace(next_offset=0), 0, 1, 2, 3, 4, 5)])
+    assert (position(using), Position.objects.using(using).get().trying_until) == (4, 6)
+
+
+def test_a_try_on_record_is_begun_and_one_for_which_there_is_no_time_is_not_recorded(using, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("tkcons.sinks.handler.time", clock)
+    monkeypatch.setattr("tkcons.sinks.handler.LONG_SECONDS", 600.0)
+    late = positions.remember
+
+    def slow(messages):
+        clock.now += 0.3
+
+    sink = sink_of(slow, using=using, batch=2)
+    claim = begun(sink)
+    assert sink.write([batch(claim, *range(8))]) == 4
+    assert Position.objects.using(using).get().trying_until is None
+
+    def commit_late(*given):
+        clock.now += 60
+        late(*given)
+
+    monkeypatch.setattr("tkcons.positions.remember", commit_late)
+    claim = claim._replace(next_offset=4)
+    clock.now += 1
+    assert sink.write([batch(claim, *range(4, 10))]) == 8  # begun though the time is over
+    assert Position.objects.using(using).get().trying_until is None
+
+
 @pytest.mark.parametrize("kind", ["plain", "async"])
 def test_a_transaction_ends_with_its_slice_and_the_rest_comes_again(using, kind, monkeypatch):
     """Whatever was not called is neither passed nor remembered: its event is no repeat when it comes again."""

@@ -14,7 +14,7 @@ from tk.errors import InvalidTopic
 from tkcons import groups, handler, handlers
 from tkcons.errors import UnknownGroup
 from tkcons.models import DeadLetter
-from tkcons.received import decoder
+from tkcons.received import Messages, Received, decoder
 from tkcons.testing import run_consumer
 
 
@@ -113,6 +113,24 @@ def test_decoding(wanted, value, expected):
 def test_what_cannot_be_decoded_raises(wanted, value):
     with pytest.raises((ValueError, msgspec.MsgspecError)):
         decoder(wanted)(Message(topic="t", partition=0, offset=0, value=value))
+
+
+@pytest.mark.parametrize("values", [None, ["v0", "v1", "v2"]])
+def test_a_batch_is_a_sequence(values):
+    kafka = [Message(topic="t", partition=0, offset=n, value=b"v%d" % n) for n in range(3)]
+    messages = Messages(kafka, values)
+    expected = [Received(each, values[n] if values else each.value()) for n, each in enumerate(kafka)]
+    assert list(messages) == expected == [messages[n] for n in range(3)]
+    assert list(messages[1:]) == expected[1:]
+    assert len(messages[1:]) == 2
+    assert messages[-1].offset == 2
+    assert list(reversed(messages)) == expected[::-1]
+    assert expected[1] in messages
+    assert repr(messages[2:]) == f"Messages([{expected[2]!r}])"
+    with pytest.raises(IndexError):
+        messages[3]
+    with pytest.raises(TypeError):
+        messages[0] = expected[0]
 
 
 class RunConsumer(TestCase):

@@ -40,11 +40,13 @@ class _Course:
 
     alone_until: messages before this offset are handled one by one: a process ended among them. tries: begun and not
     finished, of the message at the position. limit: messages of the next transaction. failed: what is known to fail.
+    begun: the end of the next messages, which are on record as begun and must be now; 0: none are.
     """
 
     limit: int
     alone_until: int = 0
     tries: int = 0
+    begun: int = 0
     failed: dict[int, Failure] = field(default_factory=dict)
 
 
@@ -73,14 +75,16 @@ class HandlerSink(PositionedSink):
 
     def write(self, batches: Sequence[Batch]) -> int:
         (batch,) = batches
-        position, messages = batch.claim.next_offset, batch.messages
+        position, messages, at = batch.claim.next_offset, batch.messages, 0
+        course = self._courses[batch.place]
         until = time.monotonic() + SLICE_SECONDS
-        while messages and time.monotonic() < until:
-            chunk = self._chunk(self._courses[batch.place], messages)
-            end = batch.end if len(chunk) == len(messages) else _offset(chunk[-1]) + 1
-            part = Batch(batch.place, Claim(batch.claim.generation, position), chunk, end)
+        # What is on record as begun is begun whatever the time, or its end would be taken for one in the midst of it.
+        while at < len(messages) and (time.monotonic() < until or course.begun):
+            chunk = self._chunk(course, messages, at)
+            end = at + len(chunk)
+            part = Batch(batch.place, Claim(batch.claim.generation, position), chunk, _end(batch, end))
             try:
-                position = self._handle(part, until)
+                position = self._handle(part, until, self._ahead(course, batch, end))
             except RetryLater as error:
                 error.next_offset = position
                 raise
@@ -88,7 +92,7 @@ class HandlerSink(PositionedSink):
                 if position == batch.claim.next_offset:
                     raise
                 raise RetryLater(str(error), seconds=self._handler.pauses[0], next_offset=position) from error
-            messages = messages[bisect_left(messages, position, key=_offset) :]
+            at = end if position == part.end else bisect_left(messages, position, at, key=_offset)
         if not batch.messages:  # a seek
             with translated(), transaction.atomic(using=self.using):
                 positions.advance([batch], self._keys, self.using)
@@ -107,22 +111,30 @@ class HandlerSink(PositionedSink):
     def overdue(self) -> str:
         return self._call.overdue()
 
-    def _chunk(self, course: _Course, messages: Sequence[Any]) -> Sequence[Any]:
+    def _chunk(self, course: _Course, messages: Sequence[Any], at: int) -> Sequence[Any]:
         """The next messages of one transaction: those that fail, and those among which a process ended, stand alone."""
-        first = _offset(messages[0])
+        first = _offset(messages[at])
         if first < course.alone_until or first in course.failed:
-            return messages[:1]
-        chunk = messages[: course.limit]
+            return messages[at : at + 1]
+        chunk = messages[at : at + course.limit]
         if course.failed:
             chunk = [message for message in chunk if _offset(message) < min(course.failed)]
         return chunk
 
-    def _handle(self, part: Batch, until: float) -> int:
+    def _ahead(self, course: _Course, batch: Batch, at: int) -> int | None:
+        """The end of the chunk after this one, where it is known and several messages."""
+        more = min(len(batch.messages), at + min(self._most, course.limit * 2))
+        if more - at < 2 or course.failed or _offset(batch.messages[at]) < course.alone_until:
+            return None
+        return _end(batch, more)
+
+    def _handle(self, part: Batch, until: float, ahead: int | None) -> int:
         """Handle messages of this part in one transaction, or settle what becomes of a single one; give the position.
 
-        It has not moved where they shall be cut smaller. Raises RetryLater, StaleOwner.
+        It has not moved where they shall be cut smaller. ahead: the end of what comes next. Raises RetryLater, StaleOwner.
         """
         course = self._courses[part.place]
+        begun, course.begun = course.begun, 0
         single = len(part.messages) == 1
         known = course.failed.pop(_offset(part.messages[0]), None)
         most = self._handler.tries
@@ -131,10 +143,11 @@ class HandlerSink(PositionedSink):
         tries = course.tries + 1 if single and known is None else course.tries
         end = part.end
         if known is None:
-            with translated():
-                positions.try_from(part, self._keys[part.place], tries, self.using)
+            if single or begun != part.end:
+                with translated():
+                    positions.try_from(part, self._keys[part.place], tries, self.using)
             try:
-                end = self._call_in_transaction(part, until)
+                end = self._call_in_transaction(part, until, ahead)
             except Failure as failure:
                 known = failure
         elif not known.final:
@@ -153,23 +166,29 @@ class HandlerSink(PositionedSink):
         course.tries = 0
         return end
 
-    def _call_in_transaction(self, part: Batch, until: float) -> int:
-        """Call for these messages until the slice is over; give the position that the transaction has come to."""
+    def _call_in_transaction(self, part: Batch, until: float, ahead: int | None) -> int:
+        """Call for these messages until the slice is over; give the position that the transaction has come to.
+
+        Where there is time left, what comes next is recorded as begun in the same transaction, up to `ahead`.
+        """
         end = part.end
         idle = (self._handler.timeout + LEEWAY_SECONDS) * 1000
         with translated(), self._transaction():
             positions.limit_waits(self.using, int(idle))
             # Before the first call, so that a stale owner calls nothing; the row stays ours until the commit.
-            positions.advance([part], self._keys, self.using)
+            positions.advance([part], self._keys, self.using, ahead)
             found = repeats.find([part], lambda events: positions.seen(self.group, events, self.using))
             positions.unlimit_locks(self.using)
             (kept,) = found.batches
             handled = self._call(kept.messages, until) if kept.messages else 0
             if handled < len(kept.messages):
                 end = _offset(kept.messages[handled])
-                positions.stop_at(part, end, self._keys[part.place], self.using)
                 found = found.before(end)
+            if end < part.end or (ahead and time.monotonic() >= until):
+                ahead = None
+                positions.stop_at(part, end, self._keys[part.place], self.using)
             positions.remember(self.group, found, self._keys, self.using)
+        self._courses[part.place].begun = ahead or 0
         return end
 
     @contextmanager
@@ -242,6 +261,11 @@ class HandlerSink(PositionedSink):
             )
             with translated():
                 deadletters.fail_again(letter, failure.error, self.using)
+
+
+def _end(batch: Batch, count: int) -> int:
+    """The position after so many messages of the batch."""
+    return batch.end if count == len(batch.messages) else _offset(batch.messages[count - 1]) + 1
 
 
 def _offset(message: Any) -> int:
