@@ -9,6 +9,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from django.core.management import call_command
 from django.db import connections
 
+from tests.integration.consuming import QUICK
+from tkcons import groups, handlers
+
 
 @pytest.fixture
 def send(broker) -> Iterator[Callable[..., None]]:
@@ -44,6 +47,19 @@ def read(broker):
 @pytest.fixture
 def group() -> str:
     return f"group-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def quick(settings, broker) -> None:
+    """Runners that look, pause and end in tenths of seconds."""
+    settings.TKCONS = QUICK
+
+
+@pytest.fixture
+def handlers_of_the_test(quick, monkeypatch) -> None:
+    """A registry that forgets the handlers of the test after it."""
+    monkeypatch.setattr(handlers, "registry", dict(handlers.registry))
+    monkeypatch.setattr(groups, "registry", handlers.registry)
 
 
 @pytest.fixture(scope="session")

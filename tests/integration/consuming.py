@@ -47,3 +47,7 @@ def by_member(group: str) -> list[list[dict]]:
 
 def held(group: str) -> list[dict]:
     return [row for rows in by_member(group) for row in rows]
+
+
+def states(group: str) -> list[str]:
+    return [member.state for member in Member.objects.filter(group=group)]

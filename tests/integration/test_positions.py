@@ -1,0 +1,197 @@
+"""Where a group begins and goes on: its own position, Kafka's, topics made again or grown, what expired."""
+
+import time
+from io import StringIO
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import NewPartitions
+from django.core.management import CommandError, call_command
+
+from tests.integration.consuming import QUICK, database, numbers, running, states, values
+from tests.waiting import eventually
+from tk.access import Caller
+from tkcons import groups
+from tkcons.models import Group, Member, Position
+
+pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("quick")]
+
+
+def test_a_new_runner_goes_on_where_the_last_one_stopped(send, topic, group):
+    send(topic, *range(10))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 10)
+    send(topic, *range(10, 20))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 20)
+    assert values(group) == numbers(20)
+
+
+def test_the_stored_position_wins_over_kafkas(send, broker, topic, group):
+    send(topic, *range(10))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 10)
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": group})
+    (seen,) = consumer.committed([TopicPartition(topic, 0)], timeout=10)
+    assert seen.offset == 10  # for lag tools
+    consumer.commit(offsets=[TopicPartition(topic, 0, 3)], asynchronous=False)
+    consumer.close()
+    send(topic, 10)
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 11)
+    assert values(group) == numbers(11)
+
+
+def test_at_first_contact_kafkas_position_counts(send, broker, topic, group):
+    send(topic, *range(10))
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": group})
+    consumer.commit(offsets=[TopicPartition(topic, 0, 7)], asynchronous=False)
+    consumer.close()
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 3)
+    assert values(group) == ["7", "8", "9"]
+
+
+def test_latest_is_resolved_once_and_stored_before_any_message(send, topic, group, settings):
+    settings.TKCONS = {**QUICK, "START": "latest"}
+    send(topic, *range(5))
+    with running(database(group, topic)):
+        eventually(lambda: Position.objects.filter(group=group, next_offset=5).exists())
+    send(topic, 5, 6)
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 2)
+    assert values(group) == ["5", "6"]
+
+
+def test_partitions_that_the_topic_grows_start_at_their_beginning(send, kafka_admin, topic, group, settings):
+    settings.KAFKA_CLIENT = {"topic.metadata.refresh.interval.ms": 500}
+    settings.TKCONS = {**QUICK, "START": "latest"}
+    with running(database(group, topic)):
+        eventually(lambda: Position.objects.filter(group=group).exists())
+        kafka_admin.create_partitions([NewPartitions(topic, 2)])[topic].result(10)
+        send(topic, "grown", partition=1)
+        eventually(lambda: values(group) == ["grown"], 30)
+
+
+@pytest.mark.parametrize("old", [5, 50])
+def test_a_topic_made_again_is_read_from_its_start(send, broker, make_topic, kafka_admin, group, settings, old):
+    """With fewer messages than before, and with as many: the consumer's offset is outside the new topic, or inside."""
+    settings.KAFKA_CLIENT = {"topic.metadata.refresh.interval.ms": 500}
+    topic = make_topic()
+    send(topic, *range(old))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == old)
+        kafka_admin.delete_topics([topic])[topic].result(10)
+        eventually(lambda: topic not in kafka_admin.list_topics(timeout=10).topics)
+        time.sleep(1.5)  # the broker deletes the old one's files
+        make_topic(name=topic)
+        again = [f"new-{number}" for number in range(20)]
+        eventually(lambda: _sent(send, topic, again))
+        eventually(lambda: len(values(group)) == old + 20, 40)
+    assert values(group) == [*numbers(old), *again]
+    assert Position.objects.filter(group=group, topic=topic).count() == 2
+
+
+def test_a_topic_made_again_while_the_group_pauses_is_read_from_its_start(
+    send, make_topic, kafka_admin, group, settings
+):
+    """Kafka goes on at the old offset without an error, for the new topic has as many messages."""
+    settings.KAFKA_CLIENT = {"topic.metadata.refresh.interval.ms": 60_000}  # it does not see the topic go
+    settings.TKCONS = {
+        **QUICK,
+        "SINKS": {"x": {"class": "tkcons.sinks.DatabaseSink", "topics": [topic := make_topic()], "group": group}},
+    }
+    code = Caller("test", everything=True)
+    send(topic, *range(10))
+    with running(groups.spec(group)):
+        eventually(lambda: len(values(group)) == 10)
+        groups.want(Group.State.PAUSED, code, [group])
+        eventually(lambda: states(group) == ["paused"])
+        kafka_admin.delete_topics([topic])[topic].result(10)
+        eventually(lambda: topic not in kafka_admin.list_topics(timeout=10).topics)
+        make_topic(name=topic)
+        again = [f"new-{number}" for number in range(30)]
+        eventually(lambda: _sent(send, topic, again))
+        groups.want(Group.State.RUNNING, code, [group])
+        eventually(lambda: len(values(group)) == 40, 40)
+    assert values(group) == [*numbers(10), *again]
+
+
+def _sent(send, topic, again) -> bool:
+    send(topic, *again)
+    return True
+
+
+def test_messages_that_expired_unread_stop_the_partition_and_alarm(send, kafka_admin, make_topic, group):
+    topic = make_topic(2)
+    send(topic, *range(10))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 10)
+    send(topic, *range(10, 20))
+    kafka_admin.delete_records([TopicPartition(topic, 0, 15)])[TopicPartition(topic, 0)].result(10)
+    with running(database(group, topic)):
+        eventually(lambda: any("expired unread" in member.error for member in Member.objects.all()))
+        send(topic, "neighbour", partition=1)
+        eventually(lambda: len(values(group)) == 11)
+    assert values(group) == [*numbers(10), "neighbour"]
+
+
+def test_a_position_past_kafkas_end_stops_the_partition_and_alarms(send, make_topic, group):
+    """As after an election of a broker that lagged: it lost what the group has stored."""
+    topic = make_topic(2)
+    send(topic, *range(10))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 10)
+    Position.objects.filter(group=group, partition=0).update(next_offset=15)
+    with running(database(group, topic)):
+        eventually(lambda: any("cut back, and ends at 10" in member.error for member in Member.objects.all()))
+        send(topic, *range(10, 20))  # new messages under the offsets of the lost ones
+        send(topic, "neighbour", partition=1)
+        eventually(lambda: len(values(group)) == 11)
+        time.sleep(1)
+    assert values(group) == [*numbers(10), "neighbour"]
+
+
+@pytest.mark.parametrize("kind", ["database", "file"])
+def test_a_person_can_go_on_past_what_expired(send, kafka_admin, topic, group, settings, tmp_path, kind):
+    sinks = {
+        "database": {"class": "tkcons.sinks.DatabaseSink"},
+        "file": {"class": "tkcons.sinks.JsonLinesSink", "path": tmp_path / "lines.jsonl"},
+    }
+    settings.TKCONS = {**QUICK, "SINKS": {"x": {**sinks[kind], "topics": [topic], "group": group}}}
+
+    def stored() -> int:
+        path = tmp_path / "lines.jsonl"
+        return len(values(group)) if kind == "database" else path.read_text().count("\n") if path.exists() else 0
+
+    send(topic, *range(10))
+    with running(groups.spec(group)):
+        eventually(lambda: stored() == 10)
+        with pytest.raises(CommandError, match="stop it first"):
+            call_command("group", "skip", group)
+    send(topic, *range(10, 20))
+    kafka_admin.delete_records([TopicPartition(topic, 0, 15)])[TopicPartition(topic, 0)].result(10)
+    out = StringIO()
+    call_command("group", "skip", group, stdout=out)
+    assert out.getvalue() == f"{group}: {topic}[0]: offsets 10 to 14 were lost, goes on at 15\n"
+    with running(groups.spec(group)):
+        eventually(lambda: stored() == 15)
+
+
+def test_offsets_in_a_transaction_that_is_open_are_waited_for(send, broker, topic, group, settings, monkeypatch):
+    """Kafka answers with an error for these: that is not the same as none committed, or START would count."""
+    monkeypatch.setattr("tkcons.claims.ANSWER_SECONDS", 0.5)
+    settings.TKCONS = {**QUICK, "START": "latest"}
+    send(topic, *range(10))
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": group})
+    producer = Producer({"bootstrap.servers": broker, "transactional.id": group})
+    producer.init_transactions(10)
+    producer.begin_transaction()
+    producer.send_offsets_to_transaction([TopicPartition(topic, 0, 4)], consumer.consumer_group_metadata(), 10)
+    with running(database(group, topic)) as runner:
+        eventually(lambda: runner._report()[3])
+        assert not Position.objects.filter(group=group).exists()
+        producer.commit_transaction(10)
+        eventually(lambda: len(values(group)) == 6)
+    consumer.close()
+    assert values(group) == numbers(6, 4)
