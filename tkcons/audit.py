@@ -16,7 +16,7 @@ from tkcons import groups
 from tkcons.errors import SinkUnavailable
 from tkcons.models import DeadLetter, Gap, Message, Position
 from tkcons.sinks.base import Place
-from tkcons.sinks.file import FileSink, JsonLinesSink
+from tkcons.sinks.file import FileSink
 from tkcons.sinks.readback import Readback
 
 RECORDS = 10_000  # of one look at Kafka and of one fetch from the database
@@ -28,7 +28,7 @@ NAMED = 10  # missing or doubled offsets that are told
 GONE = "the topic was deleted or made again: nothing to compare with"
 HANDLED = "a handler stores nothing to compare"
 MADE_AGAIN = "the topic was made again, and lines do not say of which topic they are"
-TEXT = "lines of text are not compared"
+OWN_LINES = "lines of its own are not compared"
 
 
 @dataclass
@@ -38,11 +38,12 @@ class Report:
     position: Position
     why_not: str = ""  # it was not compared
     stored: int = 0
-    accounted: int = 0  # served by Kafka, not stored, for a recorded reason: repeat, skipped, pruned
+    accounted: int = 0  # served by Kafka, not stored, for a recorded reason: repeat, skipped, pruned, emptied
     unserved: int = 0  # still in Kafka's range, but control records, aborted or compacted
     missing: int = 0
     duplicate: int = 0
     expired_unread: int = 0  # Kafka deleted them before the group came to them
+    waiting: int = 0  # offsets from the position to Kafka's end
     dead_letters: int = 0  # of a handler's group, that nobody has settled
     missing_offsets: list[int] = field(default_factory=list)  # the first NAMED
     duplicate_offsets: list[int] = field(default_factory=list)
@@ -143,8 +144,8 @@ def _files(sink: FileSink, topic: str | None) -> Iterator[Report]:
         for place, start, end in found:
             if topic in {None, place.topic}:
                 report = Report(Position(group=sink.group, start_offset=start, next_offset=end, **place._asdict()))
-                if not isinstance(sink, JsonLinesSink):
-                    report.why_not = TEXT
+                if sink.where is None:
+                    report.why_not = OWN_LINES
                 elif ids[place.topic, place.partition] > 1:
                     report.why_not = MADE_AGAIN
                 yield _audit(report, _Lines(report.position, lines))
@@ -207,7 +208,8 @@ def _audit(report: Report, stored: Stored) -> Report:
     consumer = Consumer(client_config(options))
     try:
         place = TopicPartition(position.topic, position.partition)
-        low, _ = consumer.get_watermark_offsets(place, timeout=PATIENCE_SECONDS)
+        low, end = consumer.get_watermark_offsets(place, timeout=PATIENCE_SECONDS)
+        report.waiting = max(0, end - position.next_offset)
         first = max(low, position.start_offset)
         # The group may have gone on since the audit's start: what it has read by now did not expire unread.
         report.expired_unread = max(0, low - stored.come_to())

@@ -18,6 +18,7 @@ from tk.record import EVENT_ID_HEADER
 from tkcons import deadletters, groups
 from tkcons.models import Gap, Message, Position
 from tkcons.sinks.base import Place
+from tkcons.sinks.file import FileSink
 
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
 
@@ -128,7 +129,7 @@ def test_nothing_to_compare_is_no_success(broker):
 def test_a_handlers_group_is_told_with_its_letters_and_what_expired(position, kafka_admin):
     Message.objects.all().delete()
     Position.objects.update(stores=False, next_offset=5)
-    assert "0-5: handled, expired unread 0, dead letters waiting 0" in audit(position.topic)
+    assert "0-5: handled, waiting 28, expired unread 0, dead letters waiting 0" in audit(position.topic)
     place = Place(position.topic, position.topic_id, 0)
     message = Kafkas(topic=position.topic, partition=0, offset=3, value=b"x", timestamp=(1, 5))
     deadletters.store(deadletters.make("audited", place, message, ValueError("x"), 1), "default")
@@ -228,14 +229,52 @@ def test_a_topic_that_was_made_again_is_not_taken_for_the_one_before(archive, to
     assert "0 of 2 partitions compared" in said
 
 
-def test_what_is_not_compared_is_said(archive, topic, group, settings, tmp_path):
-    text = {"class": "tkcons.sinks.TextFileSink", "topics": [topic], "path": tmp_path / "text.txt"}
-    settings.TKCONS = {**QUICK, "SINKS": {"text": text}}
-    assert "tkcons.text: its files are not on this host" in audit(topic, None)
-    sink = groups.spec("tkcons.text").sink()
+def test_what_is_not_compared_is_said(archive, topic, settings, tmp_path):
+    text = {"class": "tests.integration.test_audit.Own", "topics": [topic], "path": tmp_path / "own.txt"}
+    settings.TKCONS = {**QUICK, "SINKS": {"own": text}}
+    assert "tkcons.own: its files are not on this host" in audit(topic, None)
+    sink = groups.spec("tkcons.own").sink()
     sink.open()
     sink.begin({Place(topic, topics.get(topic).id, 0): 0})
     sink.close()
     said = audit(topic, None)
-    assert "lines of text are not compared" in said
+    assert "lines of its own are not compared" in said
     assert "0 of 1 partitions compared" in said
+
+
+class Own(FileSink):
+    def text(self, messages):
+        return b""
+
+
+def test_lines_of_text_are_compared_and_what_was_emptied_is_accounted_for(broker, topic, group, settings, tmp_path):
+    path = tmp_path / "{topic}.txt"
+    text = {"class": "tkcons.sinks.TextFileSink", "topics": [topic], "group": group, "path": path, "max_bytes": 1_500}
+    settings.TKCONS = {**QUICK, "SINKS": {"text": text}, "BATCH": 5}
+    producer = Producer({"bootstrap.servers": broker})
+
+    def store(*texts: str) -> None:
+        for value in texts:
+            producer.produce(topic, value, key="a\nb")
+        assert producer.flush(10) == 0
+        with running(groups.spec(group)):
+            eventually(lambda: [row["lag"] for row in held(group)] == [0])
+
+    store("a\nConsumerRecord(topic=", *"bcdefghijklm")
+    assert list(tmp_path.glob(f"{topic}.txt.0*"))
+    assert "0-13: stored 13, missing 0, duplicate 0, expired unread 0, accounted 0" in audit(topic, None)
+    first = tmp_path / f"{topic}.txt.000001"
+    whole = first.read_bytes()
+    first.write_bytes(b"".join(whole.splitlines(keepends=True)[1:]))
+    assert "missing: 0" in audit(topic, None)
+    first.write_bytes(whole + whole.splitlines(keepends=True)[-1])
+    assert "duplicate 1" in audit(topic, None)
+    first.write_bytes(b"<html>\n")
+    assert "has a line that the sink did not write" in audit(topic, None)
+    for aside in tmp_path.glob(f"{topic}.txt.0*"):
+        aside.unlink()
+    groups.spec(group).sink().announce("another start")
+    store("n", "o")
+    said = audit(topic, None)
+    assert "0-15: stored 2, missing 0, duplicate 0, expired unread 0, accounted 13" in said
+    assert "CommandError" not in said

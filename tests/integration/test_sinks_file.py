@@ -182,7 +182,7 @@ class TestTextFile(SinkContract):
         claim = self.begun(sink, PLACE)[PLACE]
         sink.write([batch(PLACE, claim, 0)])
         sink.ledger.want("first")
-        assert sink.ledger.clear()
+        assert sink.ledger.clear(sink.name)
         sink.close()
         assert self.stored() == [(0, 0)]
         sink.open()

@@ -7,7 +7,7 @@ import re
 import sqlite3
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tkcons.conf import settings
 from tkcons.errors import SinkDamaged, SinkLocked, SinkUnavailable
 from tkcons.sinks.base import Batch, Claim, Place, Sink
 from tkcons.sinks.ledger import Ledger, Recorded
-from tkcons.sinks.lines import json_lines, lines
+from tkcons.sinks.lines import Where, json_lines, lines, where_json, where_line
 
 FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW  # a symlink in its place is refused
 FORGET_SECONDS = 3600.0  # how often events that are too old are forgotten
@@ -36,6 +36,8 @@ class FileSink(Sink):
 
     Beside the files: `.positions` (what is recorded), `.lock` (who writes).
     """
+
+    where: Callable[[bytes], Where] | None = None  # what a line tells of its message, for the audit; None: not enough
 
     def __init__(
         self,
@@ -226,7 +228,7 @@ class FileSink(Sink):
 
     def _clear_if_wanted(self) -> None:
         """Empty the files for a new start. Recorded first: after a crash between the two, opening cuts the rest."""
-        if names := self.ledger.clear():
+        if names := self.ledger.clear(self.name):
             self._cut(names)
 
     def _close_files(self) -> None:
@@ -264,6 +266,8 @@ class TextFileSink(FileSink):
     clear_on_start: whether it is emptied at each start of the server (default: TKCONS["CLEAR_ON_START"]).
     """
 
+    where = staticmethod(where_line)
+
     def __init__(self, group: str, *, clear_on_start: bool | None = None, **options: Any) -> None:
         super().__init__(group, **options)
         self.clear_on_start = clear_on_start
@@ -274,6 +278,8 @@ class TextFileSink(FileSink):
 
 class JsonLinesSink(FileSink):
     """A JSON object a line: topic, partition, offset, timestamp (ms), key, value, headers, as /tkcons/read gives them."""
+
+    where = staticmethod(where_json)
 
     def text(self, messages: Sequence[Message]) -> bytes:
         return json_lines(messages)

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -95,16 +95,22 @@ class Ledger:
         with self._lock:
             self._db.execute("UPDATE server SET start = ? WHERE start != ?", (start, start))
 
-    def clear(self) -> list[str]:
-        """Record length 0 and the start, in one step, for files not emptied since the server's start; their names."""
+    def clear(self, name: Callable[[Place], str]) -> list[str]:
+        """Record length 0 and the start, in one step, for files not emptied since the server's start; their names.
+
+        What was in them is noted as left out. name: of the file that a place is written to.
+        """
         with self._lock:
-            return [
-                name
-                for (name,) in self._db.execute(
-                    "UPDATE files SET length = 0, start = (SELECT start FROM server) "
-                    "WHERE start != (SELECT start FROM server) RETURNING name"
-                ).fetchall()
-            ]
+            if not self._db.execute("SELECT 1 FROM files WHERE start != (SELECT start FROM server)").fetchone():
+                return []
+        with self.transaction():
+            emptied = self._db.execute(
+                "UPDATE files SET length = 0, start = (SELECT start FROM server) "
+                "WHERE start != (SELECT start FROM server) RETURNING name"
+            )
+            names = [each for (each,) in emptied.fetchall()]
+            self.note(position for position in self.positions() if name(position[0]) in names)
+        return names
 
     # Positions.
 
@@ -148,7 +154,7 @@ class Ledger:
         with self._lock:
             return [(Place(*row[:3]), row[3], row[4]) for row in self._db.execute(query)]
 
-    # Offsets that are not in the files, for a reason: repeats of an event, skipped.
+    # Offsets that are not in the files, for a reason: repeats of an event, skipped, emptied.
 
     def note(self, gaps: Iterable[tuple[Place, int, int]]) -> None:
         """Note ranges (first, end) as such, inside a transaction."""

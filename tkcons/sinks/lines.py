@@ -4,6 +4,7 @@ This is most of a file sink's work, so what messages of one partition share is m
 together while it is in the processor's cache.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +19,34 @@ LINE = (
     b"%b%d, timestamp=%d, timestamp_type=%d, key=%a, value=%a, headers=%b, checksum=None, "
     b"serialized_key_size=%d, serialized_value_size=%d, serialized_header_size=%d)"
 )
+_HEAD = re.compile(rb"ConsumerRecord\(topic='([A-Za-z0-9._-]+)', partition=(\d+), offset=(\d+), ")
+
+
+class Where(msgspec.Struct, gc=False):
+    """Of a line what tells its message."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+def where_line(line: bytes) -> Where:
+    """Of a line of `lines`. Raises ValueError."""
+    found = _HEAD.match(line)
+    if found is None:
+        raise ValueError("it does not begin as a ConsumerRecord")
+    return Where(found[1].decode(), int(found[2]), int(found[3]))
+
+
+_decoder = msgspec.json.Decoder(Where)
+
+
+def where_json(line: bytes) -> Where:
+    """Of a line of `json_lines`. Raises ValueError."""
+    try:
+        return _decoder.decode(line)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
 
 
 def lines(messages: Sequence[Any]) -> bytes:

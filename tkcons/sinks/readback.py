@@ -1,28 +1,16 @@
-"""What a JSON Lines sink has recorded, read back, by another process too, while the group may write."""
+"""What a file sink has recorded, read back, by another process too, while the group may write."""
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import BinaryIO
-
-import msgspec
 
 from tkcons.errors import SinkDamaged, SinkUnavailable
 from tkcons.sinks.base import Place
 from tkcons.sinks.file import FileSink
 from tkcons.sinks.ledger import Ledger
-
-
-class _Where(msgspec.Struct, gc=False):
-    """Of a line what tells its place."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-_decoder = msgspec.json.Decoder(_Where)
+from tkcons.sinks.lines import Where
 
 
 class Readback:
@@ -42,12 +30,15 @@ class Readback:
             return self._ledger.positions()
 
     def gaps(self, place: Place) -> Iterator[tuple[int, int]]:
-        """Ranges (first, end) that are left out for a reason: repeats, skipped. Rising."""
+        """Ranges (first, end) that are left out for a reason: repeats, skipped, emptied. Rising."""
         with self._translated():
             yield from self._ledger.gaps(place)
 
     def offsets(self, place: Place) -> Iterator[int]:
         """Those of this place's lines, in the order of writing, as they are when the first is asked for."""
+        where = self._sink.where
+        if where is None:
+            return
         name = self._sink.name(place)
         path = self._sink.path.with_name(name)
         with self._translated():
@@ -58,8 +49,8 @@ class Readback:
             with current:
                 for _, path in aside:
                     with path.open("rb") as file:
-                        yield from _offsets(place, file, path.stat().st_size)
-                yield from _offsets(place, current, recorded.length)
+                        yield from _offsets(place, where, file, path.stat().st_size)
+                yield from _offsets(place, where, current, recorded.length)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -67,16 +58,16 @@ class Readback:
             yield
         except (OSError, sqlite3.Error) as error:
             raise SinkUnavailable(f"{self._sink.path} cannot be read now: {error}") from error
-        except msgspec.MsgspecError as error:
+        except ValueError as error:
             raise SinkDamaged(f"{self._sink.path} has a line that the sink did not write: {error}") from error
 
 
-def _offsets(place: Place, file: BinaryIO, left: int) -> Iterator[int]:
+def _offsets(place: Place, where: Callable[[bytes], Where], file: BinaryIO, left: int) -> Iterator[int]:
     """Of this place, in the first so many bytes."""
     for line in file:
         left -= len(line)
         if left < 0:
             return
-        where = _decoder.decode(line)
-        if where.partition == place.partition and where.topic == place.topic:
-            yield where.offset
+        found = where(line)
+        if found.partition == place.partition and found.topic == place.topic:
+            yield found.offset

@@ -14,7 +14,7 @@ from tkcons.models import Message
 
 class Command(BaseCommand):
     help = (
-        "Compares what Kafka serves with what the database sinks, and the JSON Lines sinks of this host, have stored, "
+        "Compares what Kafka serves with what the database sinks, and the file sinks of this host, have stored, "
         "offset by offset, partition by partition, up to each group's position. Exit code 1 when a message is missing, "
         "stored twice, or expired unread. Groups may run meanwhile; prunemessages may not."
     )
@@ -56,7 +56,8 @@ class Command(BaseCommand):
         )
         if not position.stores:
             line = (
-                f"{where}: handled, expired unread {report.expired_unread}, dead letters waiting {report.dead_letters}"
+                f"{where}: handled, waiting {report.waiting}, expired unread {report.expired_unread}, "
+                f"dead letters waiting {report.dead_letters}"
             )
         elif report.why_not:
             counted = f"stored {report.stored}, duplicate {report.duplicate}, " if report.why_not == GONE else ""
