@@ -68,10 +68,10 @@ class Messages(Sequence[Received]):
     def __getitem__(self, index: slice) -> "Messages": ...
 
     def __getitem__(self, index: int | slice) -> "Received | Messages":
-        messages = self._messages[index]
         if isinstance(index, slice):
-            return Messages(messages, None if self._values is None else self._values[index])
-        return Received(messages, messages.value() if self._values is None else self._values[index])
+            return Messages(self._messages[index], None if self._values is None else self._values[index])
+        message = self._messages[index]
+        return Received(message, message.value() if self._values is None else self._values[index])
 
     def __repr__(self) -> str:
         return f"Messages({list(self)!r})"
