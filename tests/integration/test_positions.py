@@ -179,7 +179,7 @@ def test_a_person_can_go_on_past_what_expired(send, kafka_admin, topic, group, s
 
 
 def test_offsets_in_a_transaction_that_is_open_are_waited_for(send, broker, topic, group, settings, monkeypatch):
-    """Kafka answers with an error for these: that is not the same as none committed, or START would count."""
+    """Kafka does not tell them: that is not the same as none committed, or START would count."""
     monkeypatch.setattr("tkcons.claims.ANSWER_SECONDS", 0.5)
     settings.TKCONS = {**QUICK, "START": "latest"}
     send(topic, *range(10))
