@@ -254,9 +254,9 @@ def test_the_window(post, read, topic, rows, settings, monkeypatch):
     assert [row.key for row in rows.all()] == ["k"]  # and what is old is gone
 
 
-def test_a_database_that_is_away(postgres_alias, broker, topic, read, monkeypatch):
+def test_a_database_that_is_away(empty_postgres, broker, topic, read, monkeypatch):
     gone = dj_database_url.parse("postgres://nobody@127.0.0.1:1/nothing")
-    monkeypatch.setitem(connections.databases, "gone", {**connections.databases["outbox"], **gone, "OPTIONS": {}})
+    monkeypatch.setitem(connections.databases, "gone", {**connections.databases["postgres"], **gone, "OPTIONS": {}})
     with pytest.raises(errors.NotSent, match="database"):
         once(Name("user 1", "POST", "/tkprod", "k"), Record(topic, b"x"), write, "gone")
     assert read(topic) == []
@@ -283,7 +283,9 @@ once(Name("user 1", "POST", "/tkprod", "k"), Record(topic, b"x"), lambda _: os.k
 
 def test_killed_between_acknowledgement_and_record(alias, broker, topic, read, rows):
     given = connections[alias].settings_dict
-    where = f"postgres://postgres@127.0.0.1:{given['PORT']}/outbox" if alias == "outbox" else str(given["NAME"])
+    where = (
+        f"postgres://postgres@127.0.0.1:{given['PORT']}/{given['NAME']}" if alias == "postgres" else str(given["NAME"])
+    )
     child = subprocess.run(
         [sys.executable, "-c", KILLED, alias, where, broker, topic],
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "tutorialkafka.settings_test"},

@@ -181,7 +181,7 @@ def follow(broker):
 # On SQLite the half of the walk: each refusal has a producer made anew, which takes time.
 @pytest.mark.parametrize(
     ("alias", "steps"),
-    [pytest.param("default", 7, marks=pytest.mark.django_db(transaction=True)), ("outbox", 14)],
+    [pytest.param("default", 7, marks=pytest.mark.django_db(transaction=True)), ("postgres", 14)],
     indirect=["alias"],
 )
 def test_the_outbox_does_what_its_model_does(alias, steps, make_topic, follow, monkeypatch):
