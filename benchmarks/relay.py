@@ -75,7 +75,8 @@ def measure(bench: Bench) -> None:
         bench.note(
             "The raw loop keeps no order over refusals, no lease and no time of acknowledgement, and runs alone. Rates are "
             "from the end of the first batch to the end of the last: connecting, a producer's first id and taking the "
-            f"shards are in neither. {PROCESSES} other processes make the transactions, with the statements of `publish()`."
+            f"shards are in neither. {PROCESSES} other processes make the transactions, with the statements of `publish()`; "
+            "a delay begins when the commit has returned to them, and what they take of the cores is in the figures."
         )
 
 
@@ -156,8 +157,13 @@ def _delays(connection: Any, seconds: float, keep: int) -> list[str | float]:
         relay._sender._delivered = watched  # type: ignore[method-assign]
         running = threading.Thread(target=relay.run)
         running.start()
-        publish(TOPIC, b"a", key="first")  # the producer connects
-        with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+        publish(TOPIC, b"a", key="first")
+        deadline = time.monotonic() + 30
+        while not arrived and time.monotonic() < deadline:
+            time.sleep(0.05)  # the producer connects
+        context = multiprocessing.get_context("spawn")
+        ready = context.Barrier(PROCESSES * (THREADS + 1))  # a process that still starts would take the others' core
+        with context.Pool(PROCESSES, _get_ready, [ready]) as pool:
             made = pool.starmap(_publishing, [(number, seconds) for number in range(PROCESSES)])
         committed = {event_id: at for events, _ in made for event_id, at in events.items()}
         deadline = time.monotonic() + 30
@@ -171,6 +177,14 @@ def _delays(connection: Any, seconds: float, keep: int) -> list[str | float]:
     return [rate, percentile(ms, 0.5), percentile(ms, 0.99), max(ms)]
 
 
+_ready: Any = None  # of a process that makes transactions: all begin together
+
+
+def _get_ready(barrier: Any) -> None:
+    global _ready
+    _ready = barrier
+
+
 def _publishing(process: int, seconds: float) -> tuple[dict[str, float], float]:
     """In a process of its own: when the commit of each event returned, by its id, and the seconds that all took.
 
@@ -179,11 +193,10 @@ def _publishing(process: int, seconds: float) -> tuple[dict[str, float], float]:
     """
     committed: dict[str, float] = {}
     together = PROCESSES * THREADS
-    ready = threading.Barrier(THREADS + 1)
 
     def commit(thread: int) -> None:
         with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
-            ready.wait()
+            _ready.wait()
             began = time.perf_counter()
             for count in range(int(RATE * seconds / together)):
                 wait = began + count * together / RATE - time.perf_counter()
@@ -199,7 +212,7 @@ def _publishing(process: int, seconds: float) -> tuple[dict[str, float], float]:
     threads = [threading.Thread(target=commit, args=[number]) for number in range(THREADS)]
     for thread in threads:
         thread.start()
-    ready.wait()
+    _ready.wait()
     began = time.perf_counter()
     for thread in threads:
         thread.join()

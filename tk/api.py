@@ -10,10 +10,12 @@ from django.conf import settings as django_settings
 from django.db import connections
 
 from tk import aproducer, pipeline, producer
-from tk.errors import InvalidHeader, InvalidKey, TkError
+from tk.errors import InvalidHeader, InvalidKey, InvalidPartition, InvalidTimestamp, InvalidTopic, TkError
 from tk.pipeline import WINDOW
 from tk.record import Headers, Receipt, Record, check
 from tk.serializers import Serializer, serialize
+
+_HEADERS = "Headers are pairs of a name and text, bytes or None."
 
 HeadersLike = Mapping[str, str | bytes | None] | Iterable[tuple[str, str | bytes | None]]
 
@@ -28,12 +30,14 @@ def record(
     timestamp: int | None = None,
     serializer: Serializer | None = None,
 ) -> Record:
-    """A Record of Python values; timestamp in ms. Raises InvalidRecord where a part cannot be written as bytes."""
-    try:
-        encoded_key = key.encode() if isinstance(key, str) else key
-    except UnicodeEncodeError as error:
-        raise InvalidKey("The key cannot be written as UTF-8.") from error
-    return Record(topic, serialize(value, topic, serializer), encoded_key, _headers(headers), partition, timestamp)
+    """A Record of Python values; timestamp in ms. Raises InvalidRecord where a part is of another type, or cannot be
+    written as bytes."""
+    for given, wrong in ((partition, InvalidPartition), (timestamp, InvalidTimestamp)):
+        if given is not None and not isinstance(given, int):
+            raise wrong(f"It is a whole number, not a {type(given).__name__}.")
+    if not isinstance(topic, str):
+        raise InvalidTopic
+    return Record(topic, serialize(value, topic, serializer), _key(key), _headers(headers), partition, timestamp)
 
 
 def produce(
@@ -100,14 +104,28 @@ def _error(record: Record) -> TkError | None:
     return None
 
 
+def _key(key: str | bytes | None) -> bytes | None:
+    if key is None or isinstance(key, bytes):
+        return key
+    if not isinstance(key, str):
+        raise InvalidKey(f"A key is text or bytes, not a {type(key).__name__}: give str(key).")
+    try:
+        return key.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidKey("The key cannot be written as UTF-8.") from error
+
+
 def _headers(headers: HeadersLike | None) -> Headers:
     if not headers:
         return ()
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     try:
-        return tuple((name, value.encode() if isinstance(value, str) else value) for name, value in pairs)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InvalidHeader("Headers are pairs of a name and text, bytes or None.") from error
+        made = tuple((name, value.encode() if isinstance(value, str) else value) for name, value in pairs)
+    except (TypeError, ValueError) as error:
+        raise InvalidHeader(_HEADERS) from error
+    if not all(isinstance(name, str) and (value is None or isinstance(value, bytes)) for name, value in made):
+        raise InvalidHeader(_HEADERS)
+    return made
 
 
 _warned: set[tuple[str, int]] = set()

@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from django.db import connections
 
 FULL = 2  # PRAGMA synchronous: each commit waits for the disk; 1, NORMAL: checkpoints do
+# A condition for a statement on PostgreSQL, always true: the transaction's commit does not wait for the disk. In the
+# statement itself, it needs no round trip and no transaction around it.
+UNSYNCED = "(SELECT set_config('synchronous_commit', 'off', true)) = 'off'"
 
 
 def keep_connections() -> None:

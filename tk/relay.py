@@ -38,6 +38,7 @@ class Relay:
         self.leases = Leases(self.using)
         self._store = Store(self.using, self.leases)
         self._ahead = Ahead(self.using)
+        self._wake = Wake(self.using)
         self._ending = threading.Event()
         self._sender = Sender(going=lambda: not self._ending.is_set() and self.leases.valid())
         self._marking: list[Sent] = []  # acknowledged, and being marked on the other thread
@@ -53,7 +54,6 @@ class Relay:
     def run(self, *, once: bool = False) -> None:
         """Send until `stop()`; with `once`, until nothing that can be sent is left."""
         pause = 0.0
-        wake = Wake(self.using)
         try:
             while not self._ending.is_set():
                 try:
@@ -69,13 +69,13 @@ class Relay:
                 if not busy and not self._sender.in_flight:
                     if once and not self._waiting:
                         return
-                    wake.wait(settings.OUTBOX_POLL_SECONDS)
+                    self._wake.wait(settings.OUTBOX_POLL_SECONDS)
         finally:
-            wake.close()
+            self._wake.close()
             self._end()
 
     def step(self) -> bool:
-        """Read, send, wait a moment for acknowledgements, mark. False: there was nothing to do.
+        """Read, send, mark what the last steps sent, wait a moment for acknowledgements. False: there was nothing to do.
 
         While much waits, the last events are marked and the next are read on another thread as these are sent. Raises
         NotSent while Kafka is away, and Django's database errors.
@@ -85,28 +85,37 @@ class Relay:
         events = self._taken()
         if self.leases.keep():
             events = None  # read for other shards
-        self._prune()
         if events is None:
-            self._mark()
-            room = min(BATCH, IN_FLIGHT - len(sender.in_flight))
-            events = self._store.pending(room, sender.in_flight) if room > 0 and self.leases.held else []
-        if not events and not sender.in_flight:
-            self._waiting = False
-            return False
+            events = self._next()
         busy = bool(sender.in_flight)
-        much = len(events) == BATCH and not sender.suspects and not sender.failed
+        much = len(events) == BATCH and not sender.suspects
         if much:
             self._read_ahead(events)
-        taken = self._send(events) if self.leases.valid() else 0
-        sender.wait(BATCH if taken == BATCH else 0)
+        taken = self._send(events) if events and self.leases.valid() else 0
+        if not much:
+            self._mark()  # while these are on their way: no event waits for the mark of another
+        self._prune()
+        if much and taken == BATCH:
+            sender.wait(BATCH)
+        else:
+            sender.wait(0, self._wake.come if taken == len(events) else None)
         self._follows = much and taken == BATCH and not sender.broken and not sender.failed
-        if not self._follows:
-            self._taken()
-            self._mark()
         if sender.broken:
+            self._mark()
             self._rebuild()
             return True
         return busy or taken > 0
+
+    def _next(self) -> list[Event]:
+        """What waits, but for what is on its way, and for what has arrived and is not marked."""
+        sender = self._sender
+        if sender.failed:
+            self._mark()  # what failed holds its lane
+        room = min(BATCH, IN_FLIGHT - len(sender.in_flight))
+        if room <= 0 or not self.leases.held:
+            return []
+        without = [*sender.in_flight, *(event.id for event, _, _ in sender.acknowledged)]
+        return self._store.pending(room, without)
 
     def _read_ahead(self, events: Sequence[Event]) -> None:
         """Begin to mark what is acknowledged, and to read what comes after `events`, which are about to be sent."""

@@ -15,6 +15,8 @@ from tk.store import Event, Sent
 
 IN_FLIGHT = 10_000  # events sent and not yet acknowledged, at most
 STALL_SECONDS = 0.5  # how long a slow partition holds up the others
+PACE_SECONDS = 0.003  # between reads of small batches, and what each event adds that is on its way and left out
+PACE_EACH = 0.000_02
 
 # Answers that another try does not change. Everything else is waited out.
 _REFUSED = {
@@ -79,12 +81,16 @@ class Sender:
                 self.contact.first(event.lane)
             return True
 
-    def wait(self, left: int = 0) -> None:
-        """Until no more than `left` events are unacknowledged, or long enough."""
-        deadline = monotonic() + STALL_SECONDS
+    def wait(self, left: int = 0, come: Callable[[], bool] | None = None) -> None:
+        """Until no more than `left` events are unacknowledged, or long enough; with `come`, until others have come."""
+        began = monotonic()
+        look_at = began + PACE_SECONDS + PACE_EACH * len(self.in_flight)
         while self._producer is not None and len(self.in_flight) > left and not self.broken:
-            self._poll(0.02)
-            if not self._going() or monotonic() > deadline:
+            self._poll(0.02 if come is None else PACE_SECONDS)
+            now = monotonic()
+            if not self._going() or now > began + STALL_SECONDS:
+                return
+            if come is not None and now > look_at and come():
                 return
 
     def flush(self) -> None:

@@ -43,7 +43,12 @@ def serialize(value: Any, topic: str, serializer: Serializer | None = None) -> b
         return value
     if serializer is None and settings.SERIALIZERS:
         serializer = _of_topic(topic)
-    return to_bytes(value) if serializer is None else serializer(value, topic)
+    if serializer is None:
+        return to_bytes(value)
+    data = serializer(value, topic)
+    if data is not None and not isinstance(data, bytes):
+        raise InvalidRecord(f"The serializer of {topic!r} gives a {type(data).__name__}, not bytes.")
+    return data
 
 
 @lru_cache(maxsize=1_000)

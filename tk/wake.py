@@ -43,6 +43,10 @@ class Wake:
         time.sleep(seconds)
         return False
 
+    def come(self) -> bool:
+        """Whether a NOTIFY is here, without waiting; False where there is none to be had."""
+        return self._connection is not None and self.wait(0)
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
