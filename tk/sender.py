@@ -15,7 +15,7 @@ from tk.store import Event, Sent
 
 IN_FLIGHT = 10_000  # events sent and not yet acknowledged, at most
 STALL_SECONDS = 0.5  # how long a slow partition holds up the others
-PACE_SECONDS = 0.003  # between reads of small batches, and what each event adds that is on its way and left out
+PACE_SECONDS = 0.005  # between reads of small batches, and what each event adds that is on its way and left out
 PACE_EACH = 0.000_02
 
 # Answers that another try does not change. Everything else is waited out.
