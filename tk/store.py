@@ -135,7 +135,7 @@ class Store:
                 f" ORDER BY sent_at LIMIT {PRUNED}) AND {UNSYNCED if connection.vendor == 'postgresql' else 'true'}",
                 [old],
             )
-            return cursor.rowcount == PRUNED
+            return bool(cursor.rowcount == PRUNED)
 
 
 def _list(numbers: Iterable[int]) -> str:
