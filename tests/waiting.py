@@ -7,10 +7,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], seconds: float = 20.0) -> T:
-    """Look until the answer is true, and give it; fail with the last answer when the time is over."""
+def eventually(look: Callable[[], T], seconds: float = 20.0, pause: float = 0.02) -> T:
+    """Look until the answer is true, and give it; fail with the last answer when the time is over. pause: in seconds."""
     deadline = time.monotonic() + seconds
     while not (answer := look()):
         assert time.monotonic() < deadline, f"not within {seconds} s; last seen: {answer!r}"
-        time.sleep(0.02)
+        time.sleep(pause)
     return answer

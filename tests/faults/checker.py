@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Stored:
     partition: int
     offset: int
     at: float | None = None  # Unix seconds; None: the store does not say
+    topic: str = ""
 
 
 @dataclass
@@ -86,10 +88,16 @@ class Report:
 
 @dataclass
 class Journal:
-    """What the load generators wrote. marks: when (Unix seconds) something was done, by its name, the last time."""
+    """What the load generators wrote. Times are Unix seconds.
+
+    marks: when something was done, by its name, the last time.
+    remade: for each time that the topic was deleted and made again, since when what was confirmed may have gone with it
+    (at "all stored", if that is marked: until then nothing may), and when it was there again.
+    """
 
     requests: dict[str, Request] = field(default_factory=dict)
     marks: dict[str, float] = field(default_factory=dict)
+    remade: list[tuple[float, float]] = field(default_factory=list)
 
 
 def read_journal(folder: Path) -> Journal:
@@ -98,6 +106,8 @@ def read_journal(folder: Path) -> Journal:
         for text in path.read_text().splitlines():
             row = json.loads(text)
             if "mark" in row:
+                if row["mark"] == "topic made again":
+                    journal.remade.append((journal.marks.get("all stored", 0.0), row["at"]))
                 journal.marks[row["mark"]] = row["at"]
             elif "outcome" in row:
                 request = journal.requests[row["value"]]
@@ -111,13 +121,12 @@ def read_journal(folder: Path) -> Journal:
 def compare(journal: Journal, stored: Sequence[Stored], store: str, *, torn: int = 0) -> Report:
     """Hold what is stored against what was sent. Of unknown requests each may be there once or not at all."""
     report = Report(store, stored=len(stored), torn=torn)
-    made_again = journal.marks.get("topic made again", 0.0)
     times = Counter(row.value for row in stored)
     for value, request in journal.requests.items():
         report.sent += 1
         setattr(report, request.outcome, getattr(report, request.outcome) + 1)
         if request.outcome == "confirmed" and value not in times:
-            if request.sent_at < made_again:
+            if any(since <= request.sent_at + request.seconds and request.sent_at < at for since, at in journal.remade):
                 report.apart += 1
             else:
                 report.missing.append(value)
@@ -135,7 +144,7 @@ def _misordered(journal: Journal, stored: Sequence[Stored]) -> int:
     wrong = 0
     offsets: dict[int, int] = {}
     numbers: dict[tuple[int, str], int] = {}
-    again = journal.marks.get("topic made again", 0.0)
+    again = journal.remade[-1][1] if journal.remade else 0.0
     for row in stored:
         request = journal.requests.get(row.value)
         if again and (request is None or request.sent_at < again):
@@ -219,16 +228,25 @@ def _ends(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
 
 
 _MESSAGES = """
-SELECT m.value, p.partition, m."offset", m.stored_at FROM tkcons_message m JOIN tkcons_position p ON p.id = m.position_id
-WHERE p."group" = 'tkcons.database' ORDER BY m.id
+SELECT m.value, p.partition, m."offset", m.stored_at, p.topic
+FROM tkcons_message m JOIN tkcons_position p ON p.id = m.position_id
+WHERE p."group" = '{group}' ORDER BY m.id
+"""
+_COUNT = """
+SELECT count(*) FROM tkcons_message m JOIN tkcons_position p ON p.id = m.position_id
+WHERE p."group" = '{group}' AND p.topic = '{topic}'
 """
 
 
-def in_database(url: str) -> list[Stored]:
-    """The messages in PostgreSQL or SQLite (an address)."""
-    return [
-        Stored(bytes(value).decode(), partition, offset, at) for value, partition, offset, at in _rows(url, _MESSAGES)
-    ]
+def in_database(url: str, group: str) -> list[Stored]:
+    """The messages of a group in PostgreSQL or SQLite (an address)."""
+    return [Stored(bytes(row[0]).decode(), *row[1:]) for row in _rows(url, _MESSAGES.format(group=group))]
+
+
+def count_in_database(url: str, group: str, topic: str) -> int:
+    """How many messages of a topic the group has stored."""
+    query = _COUNT.format(group=group, topic=topic)
+    return int(_fetch(url, query)[0][0])
 
 
 def effects_in(url: str) -> list[Stored]:
@@ -253,20 +271,26 @@ def letters_sent(bootstrap: str, topic: str) -> list[Stored]:
     return sorted(found.values(), key=lambda row: (row.partition, row.offset))
 
 
-def _rows(url: str, query: str) -> Iterable[tuple[Any, int, int, float | None]]:
+def _rows(url: str, query: str) -> Iterable[tuple[Any, ...]]:
+    """Value, partition, offset, time (SQLite's is of no use), and what else there is."""
+    for row in _fetch(url, query):
+        yield (*row[:3], row[3].timestamp() if isinstance(row[3], datetime) else None, *row[4:])
+
+
+def _fetch(url: str, query: str) -> list[tuple[Any, ...]]:
     if url.startswith("postgres"):
         with psycopg.connect(url, connect_timeout=10) as connection:
-            return [(*row[:3], row[3] and row[3].timestamp()) for row in connection.execute(query)]
+            return connection.execute(query).fetchall()
     path = url.removeprefix("sqlite:///")
     database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=60)
     try:
-        return [(*row[:3], None) for row in database.execute(query)]
+        return database.execute(query).fetchall()
     finally:
         database.close()
 
 
 _LINE = re.compile(
-    r"ConsumerRecord\(topic='[^']+', partition=(\d+), offset=(\d+), .*, value=b'([^']*)', headers=.*\)<br>"
+    r"ConsumerRecord\(topic='([^']+)', partition=(\d+), offset=(\d+), .*, value=b'([^']*)', headers=.*\)<br>"
 )
 
 
@@ -274,7 +298,7 @@ def in_text(path: Path) -> tuple[list[Stored], int]:
     """The messages in the tutorial's file, and how many lines are none."""
     lines = _whole_lines(path)
     found = [match for text in lines if (match := _LINE.fullmatch(text))]
-    return [Stored(match[3], int(match[1]), int(match[2])) for match in found], len(lines) - len(found)
+    return [Stored(match[4], int(match[2]), int(match[3]), None, match[1]) for match in found], len(lines) - len(found)
 
 
 def in_json_lines(path: Path) -> tuple[list[Stored], int]:
@@ -284,7 +308,7 @@ def in_json_lines(path: Path) -> tuple[list[Stored], int]:
         try:
             row = json.loads(text)
             value = base64.b64decode(row["value"]).decode() if "encoding" in row else row["value"]
-            found.append(Stored(value, row["partition"], row["offset"]))
+            found.append(Stored(value, row["partition"], row["offset"], None, row["topic"]))
         except (ValueError, KeyError, TypeError):
             torn += 1
     return found, torn

@@ -4,7 +4,8 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -48,6 +49,7 @@ class _Threads:
         self.confirmed = 0  # for waiting; the journal is what counts
         self._seed = seed
         self._ending = threading.Event()
+        self._turns = [threading.Lock() for _ in range(clients)]  # each held by its client while it sends
         self._threads = [threading.Thread(target=self._client, args=(number,)) for number in range(clients)]
 
     def __enter__(self) -> Self:
@@ -59,6 +61,14 @@ class _Threads:
         self._ending.set()
         for thread in self._threads:
             thread.join(60)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody sends; what was begun has its answer."""
+        with ExitStack() as turns:
+            for turn in self._turns:
+                turns.enter_context(turn)
+            yield
 
     def _client(self, client: int) -> None:
         raise NotImplementedError
@@ -105,8 +115,9 @@ class Clients(_Threads):
                 value = self.value(draw, client, number)
                 if self._poison and draw.randrange(self._poison) == 0:
                     value += ".poison"
-                self.journal.sent(value, f"{self._seed}/{client}", number)
-                self._ask(http, value, client, number)
+                with self._turns[client]:
+                    self.journal.sent(value, f"{self._seed}/{client}", number)
+                    self._ask(http, value, client, number)
                 number += 1
                 self._ending.wait(draw.uniform(0, self._pause))
 
@@ -184,8 +195,9 @@ class Records(_Threads):
             value = self.value(draw, client, number)
             if self._poison and draw.randrange(self._poison) == 0:
                 value += ".poison"
-            self.send(value.ljust(self._size, "-"), client, number)
-            self._producer.poll(0)
+            with self._turns[client]:
+                self.send(value.ljust(self._size, "-"), client, number)
+                self._producer.poll(0)
             number += 1
 
     def send(self, value: str, partition: int, number: int) -> None:

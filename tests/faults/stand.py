@@ -3,10 +3,8 @@
 import contextlib
 import os
 import random
-import socket
 import sqlite3
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import psycopg
 import pytest
@@ -26,9 +23,12 @@ from tests.faults.checker import Report, Stored
 from tests.faults.inside.steps import Armed
 from tests.faults.load import Clients, Journal, Records
 from tests.faults.servers import ROOT, Servers, make_database
+from tests.faults.web import Web, free_port
+from tests.waiting import eventually as soon
 from tklocal.child import Child
 
 GROUPS = {"database": "tkcons.database", "file": "tkcons.file", "text": "tkcons.text", "handler": "faults.handler"}
+SECOND = {"sqlite": "tkcons.sqlite"}  # of a second database, where FAULTS_SQLITE names it
 LONG = os.environ.get("FAULTS") == "long"
 ANSWER_SECONDS = 13.0  # the default REQUEST_TIMEOUT, one look at the cluster, and a busy machine
 SECONDS = 90.0  # for a recovery; measured ones are shorter, but other work may run on the machine
@@ -36,11 +36,7 @@ SECONDS = 90.0  # for a recovery; measured ones are shorter, but other work may 
 
 def eventually(look: Callable[[], Any], seconds: float = SECONDS) -> Any:
     """As tests.waiting.eventually, for looks that cost something."""
-    deadline = time.monotonic() + seconds
-    while not (answer := look()):
-        assert time.monotonic() < deadline, f"not within {seconds} s; last seen: {answer!r}"
-        time.sleep(0.2)
-    return answer
+    return soon(look, seconds, 0.2)
 
 
 def protected_by(name: str, fault: str) -> pytest.MarkDecorator:
@@ -66,7 +62,8 @@ class Stand:
         self.database = servers.url(self.name)
         self.files = folder / "files"
         self.files.mkdir()
-        self.journal = Journal(folder / "journal")
+        self.journals: dict[str, Journal] = {}
+        self.journal = self.journal_of(self.topic)
         self.steps = Armed(folder / "steps")
         self.children: list[Child] = []
         self.reports: list[Report] = []
@@ -87,12 +84,18 @@ class Stand:
         self.servers.admin.create_topics([new])[name].result(timeout=20)
         eventually(lambda: self._partitions(name), 30)
 
-    def delete_topic(self) -> None:
-        self.servers.admin.delete_topics([self.topic])[self.topic].result(timeout=20)
-        eventually(lambda: not self._partitions(self.topic), 30)
+    def delete_topic(self, name: str = "") -> None:
+        name = name or self.topic
+        self.servers.admin.delete_topics([name])[name].result(timeout=20)
+        eventually(lambda: not self._partitions(name), 30)
 
-    def add_partitions(self, count: int) -> None:
-        self.servers.admin.create_partitions([NewPartitions(self.topic, count)])[self.topic].result(timeout=20)
+    def add_partitions(self, count: int, name: str = "") -> None:
+        name = name or self.topic
+        self.servers.admin.create_partitions([NewPartitions(name, count)])[name].result(timeout=20)
+        eventually(lambda: len(self._partitions(name)) == count, 30)
+
+    def count_partitions(self, name: str) -> int:
+        return len(eventually(lambda: self._partitions(name), 30))
 
     def configure(self, topic: str, name: str, value: str) -> None:
         entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
@@ -107,9 +110,9 @@ class Stand:
                 return list(seen.partitions)
         return []
 
-    def in_sync(self) -> bool:
+    def in_sync(self, name: str = "") -> bool:
         """Whether every partition has its three copies: the next broker may die."""
-        found = self._partitions(self.topic)
+        found = self._partitions(name or self.topic)
         return bool(found) and all(len(partition.isr) == 3 for partition in found)
 
     def leader(self, partition: int = 0) -> int:
@@ -152,8 +155,8 @@ class Stand:
         return self.start([sys.executable, str(ROOT / "manage.py"), *arguments], **env)
 
     def consume(self, *groups: str, processes: int = 1, **env: str) -> Child:
-        """`manage.py consume` of these groups, by the names of GROUPS; default: all."""
-        names = [GROUPS[name] for name in groups or GROUPS]
+        """`manage.py consume` of these groups, by the names of GROUPS and SECOND; default: all of GROUPS."""
+        names = [(GROUPS | SECOND)[name] for name in groups or GROUPS]
         more = ["--processes", str(processes)] if processes > 1 else []
         return self.manage("consume", *more, *names, **env)
 
@@ -165,13 +168,20 @@ class Stand:
         name = GROUPS[group]
         return len(self.servers.admin.describe_consumer_groups([name], request_timeout=10)[name].result().members)
 
-    def web(self, port: int = 0, workers: int = 1, **env: str) -> "Web":
+    def web(self, port: int = 0, workers: int = 1, **env: str) -> Web:
         port = port or free_port()
         command = [sys.executable, "-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port)]
         command += ["--workers", str(workers), "--respawn-failed-workers", "--log-level", "warning"]
-        return self.serve([*command, "--workers-kill-timeout", "10", "tutorialkafka.asgi:application"], port, **env)
+        return self._serve([*command, "--workers-kill-timeout", "10", "tutorialkafka.asgi:application"], port, **env)
 
-    def serve(self, command: Sequence[str], port: int, **env: str) -> "Web":
+    def preloaded_web(self, port: int = 0, threads: int = 2, **env: str) -> Web:
+        """gunicorn, whose two workers are forked from a parent that has loaded the application and made a producer."""
+        port = port or free_port()
+        command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--threads", str(threads)]
+        command += ["--bind", f"127.0.0.1:{port}", "tutorialkafka.wsgi:application"]
+        return self._serve(command, port, FAULTS_PRELOAD="1", **env)
+
+    def _serve(self, command: Sequence[str], port: int, **env: str) -> Web:
         return Web(self.start(command, **env), f"http://127.0.0.1:{port}", port)
 
     def end(self, child: Child, seconds: float = 40) -> int:
@@ -180,7 +190,8 @@ class Stand:
         return child.stop(seconds)
 
     def close(self) -> None:
-        self.journal.close()
+        for journal in self.journals.values():
+            journal.close()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.environ().get("FAULTS_STEPS") == str(self.folder / "steps"):
@@ -191,16 +202,21 @@ class Stand:
 
     # Load.
 
-    def clients(self, *webs: "Web", path: str = "/tkprod", **options: Any) -> Clients:
+    def journal_of(self, topic: str) -> Journal:
+        if topic not in self.journals:
+            self.journals[topic] = Journal(self.folder / "journal" / topic)
+        return self.journals[topic]
+
+    def clients(self, *webs: Web, path: str = "/tkprod", topic: str = "", **options: Any) -> Clients:
         for web in webs:
             web.wait()
-        urls = [web.url + path for web in webs]
-        return Clients(self.journal, urls, self.topic, self.token, seed=self.unique(), **options)
+        urls, topic = [web.url + path for web in webs], topic or self.topic
+        return Clients(self.journal_of(topic), urls, topic, self.token, seed=self.unique(), **options)
 
-    def records(self, partitions: int = 3, **options: Any) -> Records:
-        return Records(
-            self.journal, self.kafka.bootstrap, self.topic, seed=self.unique(), partitions=partitions, **options
-        )
+    def records(self, partitions: int = 3, topic: str = "", **options: Any) -> Records:
+        topic = topic or self.topic
+        journal = self.journal_of(topic)
+        return Records(journal, self.kafka.bootstrap, topic, seed=self.unique(), partitions=partitions, **options)
 
     def unique(self) -> str:
         return f"{self.seed}.{uuid.uuid4().hex[:4]}"
@@ -239,6 +255,8 @@ class Stand:
     def _count(self, store: str) -> int:
         """How many are stored; -1: the store does not answer."""
         try:
+            if store == "database":
+                return checker.count_in_database(self.database, GROUPS[store], self.topic)
             return len(self.stored(store)[0])
         except (psycopg.Error, sqlite3.Error):
             return -1
@@ -251,15 +269,28 @@ class Stand:
         """The product's connections to PostgreSQL are ended, whatever they are doing."""
         self.servers.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{self.name}'")  # noqa: S608  made here
 
+    def add_sqlite(self) -> dict[str, str]:
+        """A second database, for the group of SECOND; gives the environment of processes that use it."""
+        self.second = self.folder / "second.sqlite3"
+        make_database(f"sqlite:///{self.second}", self.folder)
+        return {"FAULTS_SQLITE": str(self.second)}
+
     def use_sqlite(self) -> None:
         self.sqlite = self.folder / "store.sqlite3"
         self.database = f"sqlite:///{self.sqlite}"
         self.token = make_database(self.database, self.folder)
 
-    def stored(self, store: str) -> tuple[list[Stored], int]:
+    def stored(self, store: str, topic: str = "") -> tuple[list[Stored], int]:
+        """Of one topic, where the store holds several; and how many of its lines are no message."""
+        rows, torn = self._read(store)
+        return [row for row in rows if row.topic in {topic or self.topic, ""}], torn
+
+    def _read(self, store: str) -> tuple[list[Stored], int]:
         match store:
             case "database":
-                return checker.in_database(self.database), 0
+                return checker.in_database(self.database, GROUPS[store]), 0
+            case "sqlite":
+                return checker.in_database(f"sqlite:///{self.second}", SECOND[store]), 0
             case "handler":
                 return checker.effects_in(self.database), 0
             case "file":
@@ -272,19 +303,16 @@ class Stand:
                 return checker.letters_sent(self.kafka.bootstrap, f"{self.topic}.dead"), 0
         raise ValueError(store)
 
-    def verdict(self, *stores: str, seconds: float = SECONDS, poison: bool = False) -> None:
+    def verdict(self, *stores: str, topic: str = "", seconds: float = SECONDS, poison: bool = False) -> None:
         """Wait until what Kafka has is stored, then let the checker say what became of each request.
 
         poison: the handler's messages that end with it belong to the dead letters and the others to its effects.
         """
         deadline = time.monotonic() + (seconds if not self.removed else min(seconds, 30))
-        sent = checker.in_kafka(self.kafka.bootstrap, self.topic)
-        for store in stores:
-            while not self._is_through(sent, store, poison=poison) and time.monotonic() < deadline:
-                time.sleep(0.3)
+        self.wait_through(*stores, topic=topic, deadline=deadline, poison=poison)
         time.sleep(1)  # what would be stored twice comes late
-        self.reports += [self._report(store, poison=poison) for store in stores]
-        crashed = [value for value, request in self.read_journal().requests.items() if request.status == 500]
+        self.reports += [self._report(store, topic, poison=poison) for store in stores]
+        crashed = [value for value, request in self.read_journal(topic).requests.items() if request.status == 500]
         if crashed:
             self.broke("status 500", f"{len(crashed)} answers")
 
@@ -295,70 +323,35 @@ class Stand:
         if late:
             self.broke("bounded time", f"{len(late)} answers took up to {max(late):.1f} s")
 
-    def read_journal(self) -> checker.Journal:
-        return checker.read_journal(self.folder / "journal")
+    def wait_through(self, *stores: str, topic: str = "", deadline: float, poison: bool = False) -> bool:
+        """Until what Kafka has now is stored; False: it was not by the deadline."""
+        sent = checker.in_kafka(self.kafka.bootstrap, topic or self.topic)
+        while left := [store for store in stores if not self._is_through(sent, store, topic, poison=poison)]:
+            if time.monotonic() > deadline:
+                return False
+            stores = tuple(left)
+            time.sleep(0.3)
+        return True
+
+    def read_journal(self, topic: str = "") -> checker.Journal:
+        return checker.read_journal(self.folder / "journal" / (topic or self.topic))
 
     def broke(self, promise: str, how: str) -> None:
         """Another promise than those about messages was seen broken."""
         self.broken[promise] = how
 
-    def _report(self, store: str, *, poison: bool) -> Report:
-        journal = self.read_journal()
+    def _report(self, store: str, topic: str, *, poison: bool) -> Report:
+        journal = self.read_journal(topic)
         if poison and store in {"handler", "letters", "letters sent"}:
             wanted = store != "handler"
             journal.requests = {v: r for v, r in journal.requests.items() if v.endswith(".poison") == wanted}
-        stored, torn = self.stored(store)
-        return checker.compare(journal, stored, store, torn=torn)
+        stored, torn = self.stored(store, topic)
+        return checker.compare(journal, stored, store + topic.removeprefix(self.topic), torn=torn)
 
-    def _is_through(self, sent: list[Stored], store: str, *, poison: bool) -> bool:
+    def _is_through(self, sent: list[Stored], store: str, topic: str, *, poison: bool) -> bool:
         wanted = {row.value for row in sent}
         if poison and store in {"handler", "letters", "letters sent"}:
             wanted = {value for value in wanted if value.endswith(".poison") == (store != "handler")}
-        with contextlib.suppress(psycopg.Error):
-            return wanted <= {row.value for row in self.stored(store)[0]}
+        with contextlib.suppress(psycopg.Error, sqlite3.Error):
+            return wanted <= {row.value for row in self.stored(store, topic)[0]}
         return False
-
-
-class Web:
-    """A web server under test."""
-
-    def __init__(self, child: Child, url: str, port: int) -> None:
-        self.child = child
-        self.url = url
-        self.port = port
-
-    def wait(self, seconds: float = 60) -> None:
-        eventually(self._answers, seconds)
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/healthz", timeout=5, trust_env=False).status_code == 200
-        return False
-
-    def memory(self) -> int:
-        """Resident bytes of the server and its workers."""
-        parent = psutil.Process(self.child.pid)
-        return sum(process.memory_info().rss for process in [parent, *parent.children(recursive=True)])
-
-    @contextmanager
-    def memory_watched(self) -> Iterator[Callable[[], int]]:
-        """Gives what tells how many MB more than at the beginning it has had at most."""
-        before, most, ending = self.memory(), [0], threading.Event()
-
-        def look() -> None:
-            while not ending.wait(0.05):
-                most[0] = max(most[0], self.memory() - before)
-
-        looking = threading.Thread(target=look)
-        looking.start()
-        try:
-            yield lambda: most[0] >> 20
-        finally:
-            ending.set()
-            looking.join()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port

@@ -2,15 +2,14 @@
 
 import os
 import signal
-import threading
 import time
 from contextlib import suppress
 
 import psutil
 import pytest
-from confluent_kafka import Consumer
 
 from tests.faults.stand import GROUPS, LONG, Stand, eventually, protected_by
+from tests.faults.strangers import strangers
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
@@ -94,36 +93,14 @@ def test_a_storm_of_rebalances(stand: Stand):
     """Members join and leave each second: strangers that only take partitions away, and the product's own."""
     stand.make_topic(6)
     stand.consume("database", "handler", processes=2)
-    ending = threading.Event()
-
-    def strangers(group: str) -> None:
-        while not ending.is_set():
-            consumer = Consumer(
-                {
-                    "bootstrap.servers": stand.kafka.bootstrap,
-                    "group.id": GROUPS[group],
-                    "partition.assignment.strategy": "cooperative-sticky",
-                    "session.timeout.ms": 4_000,
-                    "enable.auto.commit": False,
-                    "log_level": 0,
-                }
-            )
-            consumer.subscribe([stand.topic])
-            consumer.consume(1, 1.0)
-            consumer.close()
-
-    threads = [threading.Thread(target=strangers, args=(group,)) for group in ("database", "handler")]
+    groups = [GROUPS[name] for name in ("database", "handler")]
     with stand.records(partitions=6, rate=50), stand.fault("storm"):
         stand.wait_stored(50)
-        for thread in threads:
-            thread.start()
-        for _ in range(4):
-            more = stand.consume("database", "handler")
-            time.sleep(5)
-            stand.end(more)
-        ending.set()
-        for thread in threads:
-            thread.join(30)
+        with strangers(stand.kafka.bootstrap, stand.topic, groups):
+            for _ in range(4):
+                more = stand.consume("database", "handler")
+                time.sleep(5)
+                stand.end(more)
     stand.verdict("database", "handler")
 
 

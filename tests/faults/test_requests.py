@@ -4,14 +4,14 @@ import contextlib
 import gzip
 import random
 import socket
-import sys
 import threading
 import time
 
 import httpx
 import pytest
 
-from tests.faults.stand import LONG, Stand, Web, eventually, free_port, protected_by
+from tests.faults.stand import LONG, Stand, eventually, protected_by
+from tests.faults.web import Web
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 
@@ -67,31 +67,39 @@ def test_slow_and_huge_bodies(stand: Stand):
     stand.make_topic()
     web = stand.web()
     stand.consume("database")
-    bomb = gzip.compress(bytes(100 * MEGABYTE))
-    with stand.clients(web), contextlib.ExitStack() as slow:
+    with stand.clients(web):
         stand.wait_stored(50)
         with web.memory_watched() as grown, stand.fault("bodies"):
-            trickling = []
-            for _ in range(100):
-                connection = slow.enter_context(socket.create_connection(("127.0.0.1", web.port), timeout=10))
-                connection.sendall(_head(stand, "application/json", 1_000) + b"{")
-                trickling.append(connection)
-            with httpx.Client(timeout=60, trust_env=False, headers={"Authorization": f"Bearer {stand.token}"}) as http:
-                for _ in range(5):
-                    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
-                    status = http.post(f"{web.url}/tkprod", content=bomb, headers=headers).status_code
-                    if status != 415:
-                        stand.broke("bomb", f"answered {status}")
-                    for kind in ("application/json", "text/plain", "application/x-ndjson"):
-                        status = huge(http, f"{web.url}/tkprod?topic={stand.topic}", kind)
-                        if not 400 <= status < 500:
-                            stand.broke("100 MB", f"{kind} answered {status}")
-                    for connection in trickling:
-                        with contextlib.suppress(OSError):
-                            connection.send(b" ")
+            bodies(stand, web, rounds=5)
         stand.wait_stored(50)
     stand.verdict("database")
     bounded(stand, grown(), 150)
+
+
+def bodies(stand: Stand, web: Web, rounds: int, slow: int = 100) -> None:
+    """slow: how many trickle in, a byte a round."""
+    bomb = gzip.compress(bytes(100 * MEGABYTE))
+    with contextlib.ExitStack() as opened:
+        trickling = []
+        for _ in range(slow):
+            connection = opened.enter_context(socket.create_connection(("127.0.0.1", web.port), timeout=10))
+            connection.sendall(_head(stand, "application/json", 1_000) + b"{")
+            trickling.append(connection)
+        http = opened.enter_context(
+            httpx.Client(timeout=60, trust_env=False, headers={"Authorization": f"Bearer {stand.token}"})
+        )
+        for _ in range(rounds):
+            headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+            status = http.post(f"{web.url}/tkprod", content=bomb, headers=headers).status_code
+            if status != 415:
+                stand.broke("bomb", f"answered {status}")
+            for kind in ("application/json", "text/plain", "application/x-ndjson"):
+                status = huge(http, f"{web.url}/tkprod?topic={stand.topic}", kind)
+                if not 400 <= status < 500:
+                    stand.broke("100 MB", f"{kind} answered {status}")
+            for connection in trickling:
+                with contextlib.suppress(OSError):
+                    connection.send(b" ")
 
 
 def bounded(stand: Stand, grown: int, allowed: int) -> None:
@@ -159,10 +167,7 @@ def ask(stand: Stand, web: Web, path: str) -> tuple[int, str]:
 @protected_by("producer_after_fork", "unconfirmed")
 def test_workers_are_forked_from_a_preloaded_parent(stand: Stand):
     stand.make_topic()
-    port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--threads", "2"]
-    command += ["--bind", f"127.0.0.1:{port}", "tutorialkafka.wsgi:application"]
-    web = stand.serve(command, port, FAULTS_PRELOAD="1")
+    web = stand.preloaded_web()
     stand.consume("database")
     with stand.clients(web) as load, stand.fault("fork"):
         time.sleep(20)

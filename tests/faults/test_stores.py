@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,12 +49,19 @@ def test_sqlite_is_locked_by_another_process(stand: Stand):
     with stand.records(rate=30):
         stand.wait_stored(50)
         for _ in range(3):
-            with stand.fault("locked"), contextlib.closing(sqlite3.connect(stand.sqlite, timeout=20)) as database:
-                database.execute("BEGIN IMMEDIATE")
+            with stand.fault("locked"), locked(stand.sqlite):
                 time.sleep(6)  # three times the product's patience
-                database.rollback()
             stand.wait_stored(100)
     stand.verdict("database", "handler")
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another process than the product's holds the write lock of this SQLite database."""
+    with contextlib.closing(sqlite3.connect(path, timeout=20)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        yield
+        database.rollback()
 
 
 @protected_by("cutting_off", "duplicates")

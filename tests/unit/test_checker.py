@@ -46,9 +46,15 @@ def test_each_fault_is_found():
 
 
 def test_what_was_confirmed_by_a_deleted_topic_is_counted_apart():
-    asked = journal("confirmed", "confirmed", "confirmed", topic_made_again=1.5)
+    asked = journal("confirmed", "confirmed", "confirmed", "confirmed")
+    asked.remade = [(1.0, 1.5)]
+    report = compare(asked, stored("r1"), "")
+    assert (report.apart, report.missing) == (0, ["r0", "r2", "r3"])
     report = compare(asked, stored("r0"), "")
-    assert (report.apart, report.missing) == (1, ["r2"])
+    assert (report.apart, report.missing) == (1, ["r2", "r3"])
+    asked.remade = [(0.0, 1.5), (2.5, 3.5)]
+    report = compare(asked, [], "")
+    assert (report.apart, report.missing) == (3, ["r2"])
 
 
 def test_recovery_is_from_the_faults_end_to_a_message_sent_after_it():
@@ -62,18 +68,23 @@ def test_a_journal_is_read_as_it_was_written(tmp_path):
         {"value": "a", "client": "c", "number": 0, "at": 1.0},
         {"value": "b", "client": "c", "number": 1, "at": 2.0},
         {"value": "a", "outcome": "confirmed", "status": 200, "code": "", "at": 1.5},
-        {"mark": "fault ended", "at": 3.0},
+        {"mark": "topic made again", "at": 3.0},
+        {"mark": "all stored", "at": 4.0},
+        {"mark": "topic made again", "at": 5.0},
     ]
     (tmp_path / "1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     read = read_journal(tmp_path)
     assert read.requests["a"] == Request("c", 0, 1.0, "confirmed", 200, "", 0.5)
     assert read.requests["b"].outcome == "unknown"  # no answer came
-    assert read.marks == {"fault ended": 3.0}
+    assert read.marks == {"topic made again": 5.0, "all stored": 4.0}
+    assert read.remade == [(0.0, 3.0), (4.0, 5.0)]
 
 
 def test_files_are_read_whole_lines_alone(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"value": "x", "partition": 1, "offset": 2}\nhalf {"value"\n{"value": "unfin')
-    assert in_json_lines(tmp_path / "a.jsonl") == ([Stored("x", 1, 2)], 1)
+    (tmp_path / "a.jsonl").write_text(
+        '{"value": "x", "topic": "t", "partition": 1, "offset": 2}\nhalf {"value"\n{"value": "unfin'
+    )
+    assert in_json_lines(tmp_path / "a.jsonl") == ([Stored("x", 1, 2, None, "t")], 1)
     line = "ConsumerRecord(topic='t', partition=1, offset=2, timestamp=3, value=b'x', headers=[], checksum=None)<br>"
     (tmp_path / "a.txt").write_text(f"{line}\nConsumerRecord(topic='t', part{line}\n")
-    assert in_text(tmp_path / "a.txt") == ([Stored("x", 1, 2)], 1)
+    assert in_text(tmp_path / "a.txt") == ([Stored("x", 1, 2, None, "t")], 1)
