@@ -27,7 +27,9 @@ KEY = b"0" * 32
 HTML = {"HTTP_ACCEPT": b"text/html"}
 HTMX = {"HTTP_HX_REQUEST": b"true"}
 POSTED = {"CONTENT_TYPE": FORM, **HTML}
-LETTERS = b"group=g&topic=orders&state=waiting&since=2026-01-01T00:00&until=2026-02-01&q=text&before=2026-01-01T00:00:00_a"
+LETTERS = (
+    b"group=g&topic=orders&state=waiting&since=2026-01-01T00:00&until=2026-02-01&q=text&before=2026-01-01T00:00:00_a"
+)
 MOVE = b"to=offset&offset=3&time=2026-01-01T00:00:00&topic=orders&partition=0"
 
 
@@ -82,7 +84,9 @@ def filled(request, settings, postgres_alias, topic, send, monkeypatch) -> str:
     settings.DATABASE_ROUTERS = [ToPostgres()] if request.param == "postgres" else []
     settings.TK = {"TOPICS": ["orders", topic]}
     settings.TKCONS = {
-        "SINKS": {"s": {"class": "tkcons.sinks.DatabaseSink", "topics": ["orders"], "group": "g", "using": request.param}},
+        "SINKS": {
+            "s": {"class": "tkcons.sinks.DatabaseSink", "topics": ["orders"], "group": "g", "using": request.param}
+        },
         "RUN_IN_WEB": False,
     }
     store('{"a": [1, 2]}', b"\xff", None, "<script>", key="k", headers=[("a", "b")])

@@ -14,8 +14,12 @@ class Deck:
     def __init__(self, faults: list[Fault], draw: random.Random) -> None:
         self.faults = faults
         self._draw = draw
-        self._left: list[Fault] = []
+        self._left = draw.sample(faults, len(faults))
+        self.gone = False  # whether each has been drawn
 
     def take(self) -> Fault:
-        self._left = self._left or self._draw.sample(self.faults, len(self.faults))
-        return self._left.pop()
+        fault = self._left.pop()
+        if not self._left:
+            self.gone = True
+            self._left = self._draw.sample(self.faults, len(self.faults))
+        return fault
