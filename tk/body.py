@@ -15,6 +15,7 @@ class Body:
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
         self._head: bytes | None = None
+        self._arrived = 0
 
     @property
     def length(self) -> int:
@@ -55,4 +56,7 @@ class Body:
             data: bytes = self._request.read(size)
         except UnreadablePostError as error:
             raise BadRequest("The body did not arrive whole.") from error
+        self._arrived += len(data)
+        if not data and self._arrived < self.length:  # WSGI servers end the stream where the client went away
+            raise BadRequest("The body did not arrive whole.")
         return data

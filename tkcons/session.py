@@ -193,8 +193,8 @@ class Session:
         )
         for place, claim in claims.items():
             self.assignment.hold(place, claim)
-        if self._paused or self._full:
-            consumer.pause(partitions)
+        # A pause outlives an assignment: one that was paused when it went would come back paused.
+        (consumer.pause if self._paused or self._full else consumer.resume)(partitions)
         self.error = next(iter(self._lost.values()), "")
         logger.info("assigned", extra={"action": "assign", "group": self.spec.name, "partitions": names})
 

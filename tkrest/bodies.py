@@ -84,6 +84,8 @@ def _body(request: HttpRequest) -> bytes:
         body = None
     except UnreadablePostError as error:
         raise BadRequest("The body did not arrive whole.") from error
+    if body is not None and len(body) < length:  # WSGI servers end the stream where the client went away
+        raise BadRequest("The body did not arrive whole.")
     if body is None or len(body) > limit:
         raise BodyTooLarge(f"The body is too large; at most {limit} bytes are read.")
     return body

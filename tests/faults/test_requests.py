@@ -22,11 +22,13 @@ MEGABYTE = 1 << 20
 def test_clients_go_away_in_mid_request(stand: Stand):
     """Some with the request sent whole, some with half of it: that half must not be taken for a message."""
     stand.make_topic()
-    web = stand.web()
+    webs = [stand.web(), stand.preloaded_web()]  # ASGI and WSGI
     stand.consume("database")
     ending = threading.Event()
-    with stand.clients(web), stand.fault("disconnects"):
-        threads = [threading.Thread(target=leavers, args=(stand, web, number, ending)) for number in range(4)]
+    with stand.clients(*webs), stand.fault("disconnects"):
+        threads = [
+            threading.Thread(target=leavers, args=(stand, webs[number % 2], number, ending)) for number in range(4)
+        ]
         for thread in threads:
             thread.start()
         time.sleep(30 if LONG else 5)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.integration.consuming import QUICK, by_member, database, held, running, values
 from tests.waiting import eventually
-from tkcons.models import Position
+from tkcons.models import Group, Member, Position
 from tkcons.sinks import DatabaseSink
 
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
@@ -78,3 +78,22 @@ def test_a_static_member_that_is_away_for_a_while_keeps_its_partition(send, make
             assert time.monotonic() - began < 8
             eventually(lambda: [[row["partition"] for row in rows] for rows in by_member(group)] == numbers)
         assert Position.objects.get(group=group, partition=kept["partition"]).generation == before
+
+
+def test_a_pause_does_not_come_back_with_a_partition(send, make_topic, group):
+    """One that was paused when it went is read when it returns."""
+    topic = make_topic(2)
+    with running(database(group, topic)):
+        eventually(lambda: len(held(group)) == 2)
+        Group.objects.filter(name=group).update(desired=Group.State.PAUSED)
+        eventually(lambda: Member.objects.get(group=group).state == "paused")
+        with running(database(group, topic)):
+            eventually(lambda: [len(rows) for rows in by_member(group)] == [1, 1], 40)
+            Group.objects.filter(name=group).update(desired=Group.State.RUNNING)
+            for partition in range(2):
+                send(topic, "resumed", partition=partition)
+            eventually(lambda: len(values(group)) == 2)
+        eventually(lambda: len(held(group)) == 2, 30)
+        for partition in range(2):
+            send(topic, "back", partition=partition)
+        eventually(lambda: len(values(group)) == 4)

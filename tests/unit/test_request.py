@@ -1,13 +1,17 @@
 """What strangers send: read strictly, refused with a code, never a crash."""
 
 import json
+from io import BytesIO
 from urllib.parse import urlencode
 
 import pytest
+from django.test import RequestFactory
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tk import errors
+from tk.body import Body
+from tk.errors import BadRequest
 from tk.record import EVENT_ID_HEADER, check
 from tk.request import FORM, JSON, read
 
@@ -165,3 +169,10 @@ def test_no_json_crashes_the_parser(fields: dict[str, object]):
 def test_a_content_type_that_cannot_be_read(kind):
     with pytest.raises(errors.UnsupportedMedia):
         read(b"", kind, "", lambda: b"hello")
+
+
+def test_half_a_body_is_none():
+    """As WSGI servers give what a client had sent before it went away: short, and without an error."""
+    half = RequestFactory().request(**{"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "9", "wsgi.input": BytesIO(b"half")})
+    with pytest.raises(BadRequest, match="whole"):
+        Body(half).whole()

@@ -1,5 +1,7 @@
 """tkrest without a broker: content types, codes, checks."""
 
+from io import BytesIO
+
 import pytest
 from django.test import RequestFactory
 
@@ -138,3 +140,13 @@ def test_the_checks(settings, given, ids):
 def test_tkrest_needs_the_other_apps(settings):
     settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if name != "tkcons"]
     assert [found.id for found in checks.check_names(None)] == ["tkrest.E002"]
+
+
+def test_half_a_body_is_none():
+    """Of nothing at all, too: offsets without a body are all that was given."""
+    for arrived in (b"", b'{"topics": ["a"]}'):
+        half = RequestFactory().request(
+            **{"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "40", "wsgi.input": BytesIO(arrived)}
+        )
+        with pytest.raises(BadRequest, match="whole"):
+            bodies.read(half, bodies.Topics)
