@@ -117,6 +117,11 @@ def test_the_services_refuse_by_themselves(ann):
             deadletters.discard([KEY], caller)
 
 
+@pytest.mark.parametrize("before", ["2026-01-01T00:00:00_a", "0001-01-01T00:00:00%2B23:59_a", "soon_a"])
+def test_a_place_in_the_list_that_is_none(admin_client, before):
+    assert admin_client.get(f"/tkcons/deadletters?before={before}", headers=HTML).status_code == 400
+
+
 def test_a_get_never_settles(admin_client):
     letter()
     assert admin_client.get(f"/tkcons/deadletters/settle?id={KEY}&what=discard&sure=1").status_code == 405

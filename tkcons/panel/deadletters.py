@@ -57,9 +57,13 @@ def _cursor(text: str) -> tuple[datetime, str] | None:
         return None
     made, _space, key = text.partition("_")
     try:
-        return datetime.fromisoformat(made), key
-    except ValueError as error:
+        at = datetime.fromisoformat(made)
+        moment = at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:  # the latter: before the first year, or after the last
         raise forms.ValidationError(_("This is no page of this list.")) from error
+    if at.tzinfo is None:
+        raise forms.ValidationError(_("This is no page of this list."))
+    return moment, key
 
 
 @guarded()
