@@ -5,8 +5,6 @@ One granian worker, DEBUG off, an API token; two connections send one batch afte
 
 import contextlib
 import http.client
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,8 +14,9 @@ from functools import partial
 from confluent_kafka import KafkaError, Message, Producer
 
 from benchmarks import harness
-from benchmarks.harness import ROOT, Bench, Figures, scratch
+from benchmarks.harness import Bench, Figures, scratch
 from benchmarks.http_single import serve
+from benchmarks.stack import for_load
 
 NAME, TITLE = "http_batch", "Batches over HTTP"
 
@@ -36,17 +35,7 @@ PLAIN = b"".join(b'{"value":"%s"}\n' % (b"x" * 100) for _ in range(LINES))
 def measure(bench: Bench) -> None:
     batches = 4 if bench.quick else 40
     with bench.kafka() as kafka, scratch() as data, contextlib.ExitStack() as stack:
-        env = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tutorialkafka.settings_test",
-            "DATA": str(data),
-            "KAFKA_BROKER_URL": kafka.bootstrap,
-            "LOG_LEVEL": "WARNING",
-        }
-        manage = [sys.executable, "manage.py"]
-        subprocess.run([*manage, "migrate", "-v0"], cwd=ROOT, env=env, check=True)
-        make = [*manage, "token", "create", "bench", "--scope", "tk.produce"]
-        token = subprocess.run(make, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout.strip()
+        env, token = for_load(data, kafka.bootstrap)
         stack.enter_context(serve("fast lane", PORT, env, data))
 
         def over_http(query: str, kind: str, body: bytes, count: int = batches) -> Callable[[], Figures]:

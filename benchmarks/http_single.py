@@ -6,7 +6,6 @@ Requests carry an API token, and DEBUG is off: reading, checks, permission, metr
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from benchmarks import harness
 from benchmarks.harness import ROOT, Bench, Figures, scratch
 from benchmarks.http_load import figures
+from benchmarks.stack import for_load
 
 NAME, TITLE = "http_single", "Confirmed single messages over HTTP"
 
@@ -40,17 +40,7 @@ SERVERS = {
 def measure(bench: Bench) -> None:
     seconds = 1.0 if bench.quick else SECONDS
     with bench.kafka() as kafka, scratch() as data, contextlib.ExitStack() as stack:
-        env = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tutorialkafka.settings_test",
-            "DATA": str(data),
-            "KAFKA_BROKER_URL": kafka.bootstrap,
-            "LOG_LEVEL": "WARNING",
-        }
-        manage = [sys.executable, "manage.py"]
-        subprocess.run([*manage, "migrate", "-v0"], cwd=ROOT, env=env, check=True)
-        make = [*manage, "token", "create", "bench", "--scope", "tk.produce"]
-        token = subprocess.run(make, cwd=ROOT, env=env, check=True, capture_output=True, text=True).stdout.strip()
+        env, token = for_load(data, kafka.bootstrap)
         for number, name in enumerate(SERVERS):
             stack.enter_context(serve(name, PORT + number, env, data))
         for connections in (CONNECTIONS, *OTHERS):

@@ -1,4 +1,5 @@
-"""The product as it runs: what `make run` starts, in a folder of its own, on free ports."""
+"""The product as it runs: what `make run` starts, in a folder of its own, on free ports, and what a server needs
+that is put under load."""
 
 import contextlib
 import http.client
@@ -63,6 +64,23 @@ def _process(command: list[str], environment: dict[str, str]) -> Iterator["subpr
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE)
+
+
+def for_load(data: Path, bootstrap: str) -> tuple[dict[str, str], str]:
+    """The environment of a server with production's settings whose database is made in the folder, and a token that may
+    produce."""
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tutorialkafka.settings_test",
+        "DATA": str(data),
+        "KAFKA_BROKER_URL": bootstrap,
+        "LOG_LEVEL": "WARNING",
+    }
+    manage = [sys.executable, "manage.py"]
+    subprocess.run([*manage, "migrate", "-v0"], cwd=ROOT, env=environment, check=True)
+    make = [*manage, "token", "create", "bench", "--scope", "tk.produce"]
+    told = subprocess.run(make, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    return environment, told.stdout.strip()
 
 
 def free_ports(count: int) -> list[int]:

@@ -21,7 +21,7 @@ from tk.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from tk.pipeline import Flight, Outcome, Values, Window, sending
+from tk.pipeline import Flight, Outcome, Telling, Values, Window, sending
 from tk.producer import misplaced
 from tk.record import Receipt, check_topic
 
@@ -38,6 +38,10 @@ class Plan(msgspec.Struct, frozen=True):
     parse: lines.Parse
     summary: bool
     atomic: bool
+
+    @property
+    def telling(self) -> Telling:
+        return "counts" if self.summary else "receipts"
 
 
 def plan(query: bytes, content_type: str, content_encoding: str) -> Plan:
@@ -102,12 +106,7 @@ def produce(plan: Plan, pieces: Iterable[bytes]) -> Iterable[bytes]:
         if plan.atomic:
             _atomic(plan, pieces, summary, answer)
         else:
-            _answer(
-                plan,
-                sending(_bounded(plan, pieces, summary), telling="counts" if plan.summary else "receipts"),
-                summary,
-                answer,
-            )
+            _answer(plan, sending(_bounded(plan, pieces, summary), telling=plan.telling), summary, answer)
         stack.pop_all()
     metrics.observe_records(summary.records, summary.codes)
     answer.seek(0)
@@ -173,12 +172,7 @@ def _atomic(plan: Plan, pieces: Iterable[bytes], summary: Summary, answer: IO[by
         body.seek(0)
         windows = lines.windows(iter(lambda: body.read(lines.PIECE), b""), plan.split, plan.parse, plan.topic)
         with transactions.pool.transaction() as through:
-            _answer(
-                plan,
-                _sound(sending(windows, through, telling="counts" if plan.summary else "receipts")),
-                summary,
-                answer,
-            )
+            _answer(plan, _sound(sending(windows, through, plan.telling)), summary, answer)
 
 
 def _kept(pieces: Iterable[bytes], file: IO[bytes]) -> Iterator[bytes]:

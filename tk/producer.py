@@ -37,6 +37,7 @@ POLL_SECONDS = 0.1  # how long the poller waits for an acknowledgement before it
 ROOM = 2_048  # bytes that the protocol adds to a record
 
 Done = Callable[[Receipt | TkError], None]
+Delivered = Callable[[KafkaError | None, Message], None]
 
 # Errors after which the broker certainly does not have the record: found out before anything was sent.
 _NOT_SENT = {KafkaError._UNKNOWN_PARTITION}
@@ -94,20 +95,24 @@ class Producer:
             done(receipt(message) if error is None else failure(error, record.topic))
 
         try:
-            self.client.produce(  # by position, which takes a fifth less: callback, and after it on_delivery, the same
-                record.topic,
-                record.value,
-                record.key,
-                -1 if record.partition is None else record.partition,
-                delivered,
-                None,
-                record.timestamp or 0,
-                list(record.headers) or None,
-            )
+            self.produce(record, delivered)
         except BufferError as error:
             raise QueueFull from error
         except KafkaException as error:
             raise self.refusal(error.args[0], record.topic) from error
+
+    def produce(self, record: Record, delivered: Delivered) -> None:
+        """The client's produce(). Raises what it raises: BufferError where the queue is full, and KafkaException."""
+        self.client.produce(  # by position, which takes a fifth less: callback, and after it on_delivery, the same
+            record.topic,
+            record.value,
+            record.key,
+            -1 if record.partition is None else record.partition,
+            delivered,
+            None,
+            record.timestamp or 0,
+            list(record.headers) or None,
+        )
 
     def refusal(self, error: KafkaError, topic: str) -> TkError:
         """Why the client did not take a record; after a fatal error it takes none any more."""

@@ -2,12 +2,15 @@
 
 import contextlib
 import io
+import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from confluent_kafka import Consumer, TopicPartition
 from django.core.management import CommandError, call_command
 
 from tests.waiting import eventually
+from tklocal.kafka import Cluster
 
 pytestmark = pytest.mark.kafka
 
@@ -170,3 +174,47 @@ def test_ctrl_c_says_what_was_confirmed(broker, topic, sent):
         process.stdin.close()
         process.stdout.close()
         os.close(master)
+
+
+def test_a_broker_that_dies_in_the_middle(tmp_path):
+    """What was confirmed before is stored; what came after is told as failed, in bounded time."""
+    settings = {"DELIVERY_TIMEOUT": 2.0, "REQUEST_TIMEOUT": 3.0}
+    with Cluster(tmp_path / "kafka", port=0) as cluster:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "produce", "sample-topic"],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": "tests.settings_server",
+                "DATA": str(tmp_path / "data"),
+                "DJANGO_DEBUG": "1",
+                "KAFKA_BROKER_URL": cluster.bootstrap,
+                "TK_SETTINGS": json.dumps(settings),
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            process.stdin.write(b"before\n" * 1_000)
+            process.stdin.flush()
+            eventually(lambda: _end(cluster.bootstrap) == 1_000, 60)
+            time.sleep(0.5)  # for the acknowledgement, which comes after the message is there
+            cluster.kill()
+            out, err = process.communicate(b"after\n" * 1_000, timeout=60)
+        finally:
+            process.kill()
+            process.wait()
+    assert process.returncode == 1, err
+    assert out.decode().strip() == "1000 confirmed, 1000 failed."
+    assert re.search(rb"line 1001: (not_sent|outcome_unknown): ", err), err
+    assert b"1000 of 2000 records failed." in err
+
+
+def _end(bootstrap: str) -> int:
+    """The offset after the topic's last record."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused"})
+    try:
+        return consumer.get_watermark_offsets(TopicPartition("sample-topic", 0), timeout=10)[1]
+    finally:
+        consumer.close()

@@ -178,6 +178,37 @@ def test_a_broker_that_hangs_and_one_that_is_down(tmp_path):
         eventually(lambda: client.get("/tkprod?message=e").status_code == 200, 30)
 
 
+@pytest.fixture(scope="module")
+def hanging(tmp_path_factory) -> Iterator[Cluster]:
+    """A broker of one's own, for it is stopped."""
+    with Cluster(tmp_path_factory.mktemp("kafka"), port=0) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_full_queue(hanging, tmp_path, server):
+    """503 at once, with the time after which to ask again; what is in the queue is unknown in time."""
+    given = {"QUEUE_MESSAGES": 2, "DELIVERY_TIMEOUT": 2.0, "REQUEST_TIMEOUT": 3.0, "METADATA_SECONDS": 120.0}
+    with serving(server, hanging.bootstrap, "sample-topic", tmp_path, TK_SETTINGS=json.dumps(given)) as client:
+        eventually(lambda: client.get("/tkprod?message=a").status_code == 200)
+        url = str(client.base_url.join("/tkprod?message=x"))
+        hanging.pause()
+        try:
+            with ThreadPoolExecutor(4) as pool:  # gunicorn has four threads
+                answers = list(pool.map(lambda _: httpx.get(url, timeout=30, trust_env=False), range(4)))
+        finally:
+            hanging.resume()
+        refused, others = answers_by_code(answers, "queue_full"), answers_by_code(answers, "outcome_unknown")
+        assert (len(refused), len(others)) == (2, 2)
+        assert all(answer.status_code == 503 and answer.headers["retry-after"] == "1" for answer in refused)
+        assert max(answer.elapsed for answer in refused) < min(answer.elapsed for answer in others)
+        eventually(lambda: client.get("/tkprod?message=b").status_code == 200, 30)
+
+
+def answers_by_code(answers: list[httpx.Response], code: str) -> list[httpx.Response]:
+    return [answer for answer in answers if answer.headers.get("x-error-code") == code]
+
+
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_broker_that_is_not_there(tmp_path, server):
     """503 in bounded time from each of them, for single messages and for batches."""
