@@ -4,8 +4,11 @@ Three ways, by what an index serves. Everything: by primary key. The partitions 
 merged. What is in a row (key, header, text): backwards by primary key in slices, until enough is found or time is up.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
+
+import msgspec
 
 from tk.access import Caller, require
 from tkcons.viewer import cursor, merge, store
@@ -65,25 +68,42 @@ def _scanned(found: list[Found], reached: int | None, limit: int) -> Page:
 
 
 def _all(query: Query, chosen: dict[int, Place], before: int | None, limit: int) -> Page:
-    rows = store.messages().filter(query.condition()).order_by("-pk")
-    low, high = store.keys(query.since, query.until, store.using())
-    if low is not None:
-        rows = rows.filter(pk__gte=low)
-    end = before or high
-    if end is not None:
-        rows = rows.filter(pk__lt=end)
-    found = fetch(rows[: limit + 1], chosen)
+    def newest(query: Query) -> list[Found]:
+        rows = store.messages().filter(query.condition()).order_by("-pk")
+        low, high = store.keys(query.since, query.until, store.using())
+        if low is not None:
+            rows = rows.filter(pk__gte=low)
+        end = before or high
+        if end is not None:
+            rows = rows.filter(pk__lt=end)
+        return fetch(rows[: limit + 1], chosen)
+
+    found = _found(query, limit + 1, newest)
     return Page(found[:limit], str(found[limit - 1].pk) if len(found) > limit else None, None, "")
 
 
 def _merged(query: Query, chosen: dict[int, Place], before: str, limit: int) -> Page:
     ends: Offsets = cursor.load(before) if before else {}
-    spans = {}
-    for pk, (low, high) in store.offsets(chosen.values(), query.since, query.until).items():
-        end = min(high, ends.get(pk, high))
-        spans[pk] = (low, end) if query.offset is None else (max(low, query.offset), min(end, query.offset + 1))
-    found = fetch(merge.newest(spans, query, limit + 1), chosen)
-    rest = {pk: end for pk, (_, end) in spans.items()}
+    rest: Offsets = {}
+
+    def newest(query: Query) -> list[Found]:
+        spans = {}
+        for pk, (low, high) in store.offsets(chosen.values(), query.since, query.until).items():
+            end = min(high, ends.get(pk, high))
+            spans[pk] = (low, end) if query.offset is None else (max(low, query.offset), min(end, query.offset + 1))
+        rest.update({pk: end for pk, (_, end) in spans.items()})
+        return fetch(merge.newest(spans, query, limit + 1), chosen)
+
+    found = _found(query, limit + 1, newest)
     for row in found[:limit]:
         rest[row.place.pk] = min(rest[row.place.pk], row.offset)
     return Page(found[:limit], cursor.dump(rest) if len(found) > limit else None, None, "")
+
+
+def _found(query: Query, count: int, newest: Callable[[Query], list[Found]]) -> list[Found]:
+    """So many of the newest rows. Where `since` lies among the keys is looked for only if the page comes that far."""
+    if query.since is not None:
+        found = newest(msgspec.structs.replace(query, since=None))
+        if len(found) == count and all(row.stored_at >= query.since for row in found):
+            return found
+    return newest(query)
