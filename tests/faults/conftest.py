@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,8 +41,11 @@ def tell(said: list[str]) -> None:
 @pytest.fixture(scope="package")  # they are not for the tests that come after
 def servers() -> Iterator[Servers]:
     # Not below pytest's own folder: another run closes that to the account that PostgreSQL runs as.
-    with tempfile.TemporaryDirectory(prefix="tutorialkafka-faults-") as folder, Servers(Path(folder)) as started:
+    folder = Path(tempfile.mkdtemp(prefix="tutorialkafka-faults-"))
+    with Servers(folder) as started:
         yield started
+    if not os.environ.get("FAULTS_KEEP"):
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
