@@ -1,11 +1,12 @@
 """The head of a request to the fast lane: all but its body, read and judged once, for clients send the same head again."""
 
+import contextlib
 import time
 from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
-from django.core.exceptions import DisallowedHost
+from django.core.exceptions import DisallowedHost, SynchronousOnlyOperation
 from django.db import close_old_connections
 from django.http import HttpRequest
 
@@ -60,8 +61,7 @@ class Head:
         except DisallowedHost as error:
             raise Djangos from error
         now = time.monotonic()
-        known = access.believed_until(request) > now
-        self._caller = views.admit(request) if known else await sync_to_async(_admit)(request)
+        self._caller = await _caller(request, now)
         self._record = self._prepared()
         self.until = min(now + BELIEVED_SECONDS, access.believed_until(request))
 
@@ -124,6 +124,14 @@ class Heads:
         if len(self._known) >= REMEMBERED:
             self._known.clear()
         self._known[key] = head
+
+
+async def _caller(request: HttpRequest, now: float) -> Caller:
+    """Who asks, without a thread where the database need not be asked. Raises what tk.views.admit raises."""
+    if access.believed_until(request) > now:
+        with contextlib.suppress(SynchronousOnlyOperation):  # belief that ended just now
+            return views.admit(request)
+    return await sync_to_async(_admit)(request)
 
 
 def _admit(request: HttpRequest) -> Caller:

@@ -96,9 +96,8 @@ def bodies(stand: Stand, web: Web, rounds: int, slow: int = 100) -> None:
             if status != 415:
                 stand.broke("bomb", f"answered {status}")
             for kind in ("application/json", "text/plain", "application/x-ndjson"):
-                status = huge(http, f"{web.url}/tkprod?topic={stand.topic}", kind)
-                if not 400 <= status < 500:
-                    stand.broke("100 MB", f"{kind} answered {status}")
+                if told := huge(http, f"{web.url}/tkprod?topic={stand.topic}", kind):
+                    stand.broke("100 MB", f"{kind} answered {told}")
             for connection in trickling:
                 with contextlib.suppress(OSError):
                     connection.send(b" ")
@@ -111,12 +110,15 @@ def bounded(stand: Stand, grown: int, allowed: int) -> None:
         stand.broke("memory", stand.said[-1])
 
 
-def huge(http: httpx.Client, url: str, kind: str) -> int:
-    """100 MB of spaces; the status, or 413 where the server closes before it has read all."""
+def huge(http: httpx.Client, url: str, kind: str) -> str:
+    """100 MB of zero bytes; what was answered, but for a refusal: a 4xx, an end before all of it was read, or of NDJSON
+    that its one line has failed."""
     try:
-        return http.post(url, content=(bytes(MEGABYTE) for _ in range(100)), headers={"Content-Type": kind}).status_code
+        answer = http.post(url, content=(bytes(MEGABYTE) for _ in range(100)), headers={"Content-Type": kind})
     except httpx.HTTPError:
-        return 413
+        return ""
+    failed = kind.endswith("ndjson") and answer.status_code == 200 and '"produced":0' in answer.text
+    return "" if failed or 400 <= answer.status_code < 500 else f"{answer.status_code}: {answer.text[:200]}"
 
 
 VIEWERS = 200

@@ -455,6 +455,14 @@ def test_a_remembered_head_is_believed_no_longer_than_its_token(both, settings, 
     assert asyncio.run(ask(both.lane, dict(given), events(b"a")))[0] == 401
 
 
+def test_belief_that_ends_while_a_head_is_judged(both, settings, topic, monkeypatch):
+    settings.DEBUG = False
+    settings.TK = {"TOPIC": topic}
+    monkeypatch.setattr(access, "believed_until", lambda request: time.monotonic() + 1)
+    bearer = ("authorization", f"Bearer {token(scopes=['tk.produce'])}")
+    assert both.ask(scope("POST", "/tkprod?message=a", [bearer]), b"")[0] == 200
+
+
 def test_other_settings_hold_at_once(both, settings, make_topic, read):
     given = scope("POST", "/tkprod", [("content-type", "text/plain")])
 

@@ -64,7 +64,7 @@ class System:
     def end(self, child: Child) -> None:
         code = self.stand.end(child)
         if code:
-            self.stand.broke("exit codes", f"{code} after SIGTERM")
+            self.stand.broke("exit codes", f"{code} after SIGTERM: {child.process.args}")
 
     def tend(self) -> None:
         """Start again what has ended, as a supervisor does, and wait until web servers answer."""
