@@ -45,6 +45,19 @@ class Options(msgspec.Struct, frozen=True):
     request_timeout_ms: int | None = None
 
 
+class Commits:
+    """The commits of one Kafka consumer: how many were asked for and answered, and how the last answer refused."""
+
+    def __init__(self) -> None:
+        self.asked = self.answered = 0
+        self.refusal: KafkaError | None = None
+
+    def answer(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        """librdkafka's on_commit."""
+        self.answered += 1
+        self.refusal = error or next((each.error for each in partitions if each.error is not None), None)
+
+
 class Instance:
     """A consumer instance. Its methods may be called by any thread; they take turns."""
 
@@ -63,20 +76,33 @@ class Instance:
         self._given: dict[Name, int] = {}  # the offset after the last record given, where it is not committed
         self._problem: RestError | TkError | None = None
         self._down = False
-        self._commits = 0  # asked for
-        self._answered = 0  # of them
-        self._refusal: KafkaError | None = None  # of the last answer
-        reset = options.auto_offset_reset
+        self._open()
+
+    def _open(self) -> None:
+        commits = Commits()
+        reset = self.options.auto_offset_reset
         config = {
-            **member(group, static_id=""),
+            **member(self.group, static_id=""),
             "auto.offset.reset": "error" if reset == "none" else reset,
             "allow.auto.create.topics": False,
             "fetch.max.bytes": settings.FETCH_KIB * 1_024,
             "error_cb": self._on_error,
-            "on_commit": self._on_commit,
+            "on_commit": commits.answer,
         }
         bounded = {"queued.max.messages.kbytes": settings.FETCH_KIB, "queued.min.messages": AT_ONCE}
-        self._consumer = Consumer(client_config(config, {**defaults(), **bounded}))
+        self._consumer, self._commits = Consumer(client_config(config, {**defaults(), **bounded})), commits
+
+    def _renew(self) -> None:
+        """Go on with a new consumer, which knows nothing of what was chosen before.
+
+        One that had a subscription takes no assign() any more, and its last callbacks come at any time.
+        """
+        old = self._consumer
+        self._open()
+        # On a thread of its own: leaving the group may wait for a broker that is down.
+        closing = threading.Thread(target=old.close, name="tkrest-renew", daemon=True)
+        closing.start()
+        closing.join(ANSWER_SECONDS)  # what was committed last is there for the next choice
 
     @contextmanager
     def turn(self, seconds: float = ANSWER_SECONDS) -> Iterator[None]:
@@ -103,25 +129,23 @@ class Instance:
         self.looked_at = time.monotonic()
         wanted = tuple(names)
         if wanted != self.topics:
-            self._leave()
-            self.topics = wanted
             if wanted:
+                self._leave()
+                self.topics = wanted
                 self._consumer.subscribe(
                     list(wanted), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
                 )
+                self._drop({name for name in self._held if name[0] not in wanted})
             else:
-                self._consumer.unsubscribe()
-            self._drop({name for name in self._held if name[0] not in wanted})
+                self.unsubscribe()
         self.pattern = pattern
 
     def unsubscribe(self) -> None:
         """Give up the subscription, or the partitions assigned by hand."""
-        self._leave()
-        if self._by_hand:
-            self._consumer.unassign()
-        else:
-            self._consumer.unsubscribe()
-        self._drop(set(self._held))
+        if self.topics or self._by_hand:
+            self._leave()
+            self._renew()
+            self._drop(set(self._held))
         self.topics, self.pattern, self._by_hand = (), None, False
 
     def assign(self, partitions: Iterable[Name]) -> None:
@@ -129,10 +153,10 @@ class Instance:
         if self.topics or self.pattern is not None:
             raise IllegalState("This instance has a subscription: it excludes partitions assigned by hand.")
         self._leave()
+        wanted = set(partitions)
+        self._consumer.assign([TopicPartition(*name) for name in sorted(wanted)])
         self._drop(set(self._held))
-        self._by_hand = True
-        self._held = set(partitions)
-        self._consumer.assign([TopicPartition(*name) for name in sorted(self._held)])
+        self._held, self._by_hand = wanted, True
 
     def assignment(self) -> list[Name]:
         """The partitions that are read now, sorted."""
@@ -144,9 +168,12 @@ class Instance:
         self._resume()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._held = self._held | {(each.topic, each.partition) for each in partitions}
+        if consumer is self._consumer:  # else one that was given up
+            self._held = self._held | {(each.topic, each.partition) for each in partitions}
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
         if self._paused:  # a pause outlives an assignment: it would come back with the partition
             consumer.resume(partitions)
         # What the last answer held is not committed: the client has not come back after it.
@@ -253,7 +280,7 @@ class Instance:
         if not offsets:
             return
         self._consumer.commit(offsets=offsets, asynchronous=True)
-        self._commits += 1
+        self._commits.asked += 1
         if wait:
             self._wait_for_commit()
         for each in offsets:
@@ -263,16 +290,12 @@ class Instance:
     def _wait_for_commit(self) -> None:
         # Not by a synchronous commit, which waits without a bound for a broker that is down.
         deadline = time.monotonic() + ANSWER_SECONDS
-        while self._answered < self._commits:
+        while self._commits.answered < self._commits.asked:
             if time.monotonic() > deadline:
                 raise NotSent("Kafka does not answer: the offsets may not be committed.")
             self._tend(CALLBACK_SECONDS)
-        if self._refusal is not None:
-            raise _failure(self._refusal)
-
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        self._answered += 1
-        self._refusal = error or next((each.error for each in partitions if each.error is not None), None)
+        if self._commits.refusal is not None:
+            raise _failure(self._commits.refusal)
 
     def _confirm(self) -> None:
         """The client has come back: with auto.commit.enable that commits what the last answer held."""

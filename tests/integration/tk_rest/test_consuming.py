@@ -144,6 +144,68 @@ def test_positions_of_a_member_of_the_group(local, consumer, topic, group):
     assert made.records("?timeout=300") == []
 
 
+def test_a_subscription_and_partitions_by_hand_in_turn(local, consumer, topic, group):
+    """Each begins where the group's committed offset is: giving one up leaves the other nothing of itself."""
+    local.send(topic, *range(4))
+    where = {"topic": topic, "partition": 0}
+    made = consumer(group, **{"auto.commit.enable": "false"})
+
+    def by_hand() -> None:
+        made("POST", "/assignments", {"partitions": [where]})
+        assert made("GET", "/assignments") == {"partitions": [where]}
+
+    for start in (0, 2):
+        for choose in (lambda: made.subscribe(topic), by_hand):
+            choose()
+            assert made.values(4 - start) == list(range(start, 4))
+            made("POST", "/positions", {"offsets": [{**where, "offset": 3}]})
+            assert made.values(1) == [3]
+            made("DELETE", "/subscription")
+            assert made("GET", "/subscription") == {"topics": []}
+            assert made("GET", "/assignments") == {"partitions": []}
+            assert made.records("?timeout=20") == []
+        by_hand()
+        made("POST", "/offsets", {"offsets": [{**where, "offset": 1}]})
+        made("DELETE", "/subscription")
+
+
+@pytest.mark.parametrize("auto", ["true", "false"])
+def test_what_was_given_is_committed_when_the_choice_changes_with_auto_commit_alone(
+    local, consumer, topic, group, auto
+):
+    local.send(topic, *range(4))
+    where = {"partitions": [{"topic": topic, "partition": 0}]}
+    made = consumer(group, **{"auto.commit.enable": auto})
+    for n, path in enumerate(("/subscription", "/assignments") * 2):
+        made("POST", path, {"topics": [topic]} if path == "/subscription" else where)
+        expected = n if auto == "true" else 0
+        assert made.values(1, "?max_bytes=1") == [expected]
+        made("DELETE", "/subscription")
+    offsets = [each["offset"] for each in made("GET", "/offsets", where)["offsets"]]
+    assert offsets == ([4] if auto == "true" else [])
+
+
+def test_a_choice_is_given_up_before_the_broker_answered_it(local, consumer, topic, group):
+    """However quickly a client changes its mind, nothing of the choice before comes into the next."""
+    local.send(topic, 1)
+    where = {"topic": topic, "partition": 0}
+    made = consumer(group, **{"auto.commit.enable": "false"})
+    for pause in (0, 0.05, 0.1, 0.2, 0.3, 0.5):
+        made.subscribe(topic)
+        made.records("?timeout=1")
+        time.sleep(pause)
+        made.subscribe()  # no topic: as DELETE
+        made("POST", "/assignments", {"partitions": [where]})
+        made("POST", "/positions/beginning", {"partitions": [where]})
+        assert made.values(1) == [1]
+        made("POST", "/assignments", {"partitions": []})
+        made("POST", "/assignments", {"partitions": [where]})
+        made("DELETE", "/subscription")
+        made("DELETE", "/subscription")
+    made.subscribe(topic)
+    assert made.values(1) == [1]
+
+
 def test_a_pattern_names_readable_topics_alone(local, consumer, make_topic, group):
     mine = [make_topic(name=f"pat-{group}-{n}") for n in "ab"]
     make_topic(name=f"not-pat-{group}")

@@ -25,6 +25,9 @@ def test_bounded_answers_and_no_record_lost(settings, tmp_path):
         made = Consumer(rest, "g")
         made.subscribe("sample-topic")
         found = made.values(5, "?max_bytes=5")
+        other = Consumer(rest, "other")
+        other.subscribe("sample-topic")
+        other.values(1, "?max_bytes=1")
         eventually(lambda: producer.unacknowledged() == 0)
 
         cluster.pause()  # it takes connections and answers nothing: what fits into the queue may be there, the rest is not
@@ -51,6 +54,9 @@ def test_bounded_answers_and_no_record_lost(settings, tmp_path):
             assert (answer.status_code, answer.json()["error_code"]) == (503, 50302), path
             assert int(answer["Retry-After"]) > 0
             assert time.monotonic() - began < 8
+        began = time.monotonic()
+        other("DELETE", "/subscription")
+        assert time.monotonic() - began < 8
         eventually(lambda: rest("POST", TOPIC, body, JSON).status_code == 503)
         eventually(lambda: _read(rest, made, found) == 503)
 
@@ -60,6 +66,8 @@ def test_bounded_answers_and_no_record_lost(settings, tmp_path):
         eventually(lambda: _read(rest, made, found) and "after" in found, 60)
         # The group had given the member up: what the client did not commit came a second time, in order all the same.
         assert [value for value in dict.fromkeys(found) if isinstance(value, int)] == list(range(20))
+        other("POST", "/assignments", {"partitions": [where]})
+        assert other.values(1, "?max_bytes=1") == [0]  # no broker took the commit
         instances.close()
 
 
