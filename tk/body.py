@@ -1,4 +1,4 @@
-"""The body of a Django request: whole within a bound, or piece by piece."""
+"""The body of a Django request: whole within a bound, or piece by piece; never half of it."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,8 @@ from django.http import HttpRequest, UnreadablePostError
 from tk import request as requests
 from tk.errors import BadRequest
 from tk.lines import PIECE
+
+HALF = "The body did not arrive whole."
 
 
 class Body:
@@ -54,9 +56,26 @@ class Body:
     def _read(self, size: int) -> bytes:
         try:
             data: bytes = self._request.read(size)
+            self._arrived += len(data)
+            if not data:
+                refuse_half(self._arrived, self.length)
         except UnreadablePostError as error:
-            raise BadRequest("The body did not arrive whole.") from error
-        self._arrived += len(data)
-        if not data and self._arrived < self.length:  # WSGI servers end the stream where the client went away
-            raise BadRequest("The body did not arrive whole.")
+            raise BadRequest(HALF) from error
         return data
+
+
+def refuse_half(arrived: int, told: int) -> None:
+    """Raise UnreadablePostError, as under ASGI, where less arrived than the client told: WSGI servers end the stream where
+    it went away, and say nothing."""
+    if arrived < told:
+        raise UnreadablePostError(HALF)
+
+
+def need_form(request: HttpRequest) -> None:
+    """Read a form whole, before anybody acts by `request.POST`. Raises BadRequest where it does not arrive."""
+    if request.content_type != requests.FORM:
+        return
+    try:
+        refuse_half(len(request.body), Body(request).length)
+    except UnreadablePostError as error:
+        raise BadRequest(HALF) from error

@@ -15,6 +15,7 @@ from django.views.decorators.csrf import csrf_exempt
 from tk import access
 from tk.access import Caller
 from tk.atomic import non_atomic
+from tk.body import need_form
 from tk.errors import GetRefused, TkError, Unauthenticated
 from tk.views import refusal
 from tkcons import browse
@@ -64,6 +65,8 @@ def guarded(*, changes: bool = False, by_get: bool = False) -> Callable[[View], 
                 if acts and request.method != "POST" and not (by_get and _gets_act(request)):
                     raise GetRefused
                 caller = access.identify(request, linked=not acts)
+                if request.method == "POST":
+                    need_form(request)
                 request.may = May(caller)  # type: ignore[attr-defined]
                 response = view(request, caller, **kwargs)
             except (TkError, TkconsError) as error:

@@ -6,6 +6,7 @@ import msgspec
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, UnreadablePostError
 
+from tk.body import HALF, refuse_half
 from tkrest.conf import settings
 from tkrest.errors import BadRequest, BodyTooLarge, Unprocessable
 
@@ -80,12 +81,12 @@ def _body(request: HttpRequest) -> bytes:
     limit: int = settings.MAX_BODY_BYTES
     try:
         body = request.body if length <= limit else None
+        if body is not None:
+            refuse_half(len(body), length)
     except RequestDataTooBig:  # the project's own limit
         body = None
     except UnreadablePostError as error:
-        raise BadRequest("The body did not arrive whole.") from error
-    if body is not None and len(body) < length:  # WSGI servers end the stream where the client went away
-        raise BadRequest("The body did not arrive whole.")
+        raise BadRequest(HALF) from error
     if body is None or len(body) > limit:
         raise BodyTooLarge(f"The body is too large; at most {limit} bytes are read.")
     return body

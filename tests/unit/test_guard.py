@@ -1,6 +1,9 @@
 """Whom the pages let in, and how they say no."""
 
+from io import BytesIO
+
 import pytest
+from django.urls import reverse
 
 from tkcons.models import Group
 
@@ -45,4 +48,14 @@ def test_without_debug_a_get_starts_and_stops_nothing(client, admin_user, path):
     client.force_login(admin_user)
     answer = client.get(path)
     assert (answer.status_code, answer["Allow"], answer["X-Error-Code"]) == (405, "POST", "method_not_allowed")
+    assert not Group.objects.exists()
+
+
+def test_half_a_form_is_none(client, settings):
+    """As WSGI servers give what a browser had sent before it went away."""
+    settings.DEBUG = True
+    kind = "application/x-www-form-urlencoded"
+    half = {"wsgi.input": BytesIO(b"state=stop"), "CONTENT_LENGTH": "30", "CONTENT_TYPE": kind}
+    answer = client.generic("POST", reverse("tkcons:stop"), **half)
+    assert (answer.status_code, answer["X-Error-Code"]) == (400, "bad_request")
     assert not Group.objects.exists()
