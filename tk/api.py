@@ -10,7 +10,15 @@ from django.conf import settings as django_settings
 from django.db import connections
 
 from tk import aproducer, pipeline, producer
-from tk.errors import InvalidHeader, InvalidKey, InvalidPartition, InvalidTimestamp, InvalidTopic, TkError
+from tk.errors import (
+    InvalidHeader,
+    InvalidKey,
+    InvalidPartition,
+    InvalidRecord,
+    InvalidTimestamp,
+    InvalidTopic,
+    TkError,
+)
 from tk.pipeline import WINDOW
 from tk.record import Headers, Receipt, Record, check
 from tk.serializers import Serializer, serialize
@@ -32,9 +40,8 @@ def record(
 ) -> Record:
     """A Record of Python values; timestamp in ms. Raises InvalidRecord where a part is of another type, or cannot be
     written as bytes."""
-    for given, wrong in ((partition, InvalidPartition), (timestamp, InvalidTimestamp)):
-        if given is not None and not isinstance(given, int):
-            raise wrong(f"It is a whole number, not a {type(given).__name__}.")
+    _whole(partition, InvalidPartition)
+    _whole(timestamp, InvalidTimestamp)
     if not isinstance(topic, str):
         raise InvalidTopic
     return Record(topic, serialize(value, topic, serializer), _key(key), _headers(headers), partition, timestamp)
@@ -102,6 +109,11 @@ def _error(record: Record) -> TkError | None:
     except TkError as error:
         return error
     return None
+
+
+def _whole(number: int | None, wrong: type[InvalidRecord]) -> None:
+    if number is not None and not isinstance(number, int):
+        raise wrong(f"It is a whole number, not a {type(number).__name__}.")
 
 
 def _key(key: str | bytes | None) -> bytes | None:

@@ -8,7 +8,7 @@ from django.db.models import F
 from django.db.models.functions import Least
 from django.utils import timezone
 
-from tk.database import unsynced
+from tk.database import UNSYNCED, unsynced
 from tkcons import owners, repeats
 from tkcons.conf import settings
 from tkcons.errors import SinkUnavailable, StaleOwner
@@ -27,7 +27,7 @@ _CLAIMED = "WHERE id = %s AND generation = %s AND next_offset = %s"
 _ADVANCE = f"UPDATE {Position._meta.db_table} SET next_offset = %s, trying_until = %s, tries = 0 {_CLAIMED}"  # noqa: S608
 _TRY = f"UPDATE {Position._meta.db_table} SET trying_until = %s, tries = %s {_CLAIMED}"  # noqa: S608
 # PostgreSQL. The commit of this one statement does not wait for the disk.
-_TRY_UNSYNCED = f"{_TRY} AND set_config('synchronous_commit', 'off', true) = 'off'"
+_TRY_UNSYNCED = f"{_TRY} AND {UNSYNCED}"
 _LIMIT = "SELECT set_config('lock_timeout', %s, true), set_config('idle_in_transaction_session_timeout', %s, true)"
 
 
