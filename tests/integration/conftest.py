@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.db import connections
 
 from tests.integration.consuming import QUICK
+from tests.integration.lanes import Both
 from tkcons import groups, handlers
 
 
@@ -73,3 +74,10 @@ def postgres_alias(postgres, django_db_setup, django_db_blocker):
         yield "postgres"
         connections["postgres"].close()
         del connections.databases["postgres"]
+
+
+@pytest.fixture
+def both(settings, broker, topic) -> Both:
+    settings.DEBUG = True
+    settings.TK = {"TOPIC": topic}
+    return Both()

@@ -1,8 +1,6 @@
-"""A handler's transaction on both databases: what another owner, a slow call, a timeout and an outage do to it."""
+"""A handler's transaction on both databases: what another owner, a failure and a kill do to it."""
 
-import sqlite3
 import threading
-from contextlib import closing
 from functools import partial
 
 import pytest
@@ -10,17 +8,13 @@ from confluent_kafka import Message
 from django.contrib.auth.models import Group as Role
 from django.db import connections, transaction
 
+from tests.integration.transacting import PLACE, Clock, batch, begun, note, noted, position, sink_of
 from tk.access import CODE
 from tk.record import EVENT_ID_HEADER
 from tkcons import deadletters, positions
-from tkcons.errors import RetryLater, SinkUnavailable, StaleOwner
-from tkcons.handlers import Handler
+from tkcons.errors import RetryLater, StaleOwner
 from tkcons.models import DeadLetter, Gap, Position, SeenEvent
-from tkcons.sinks.base import Batch, Claim, Place
-from tkcons.sinks.handler import HandlerSink
-
-PLACE = Place("orders", "id-1", 0)
-
+from tkcons.sinks.base import Batch, Claim
 
 pytestmark = [
     pytest.mark.usefixtures("postgres_alias"),
@@ -31,45 +25,6 @@ pytestmark = [
 @pytest.fixture(params=["default", "postgres"])
 def using(request) -> str:
     return request.param
-
-
-def sink_of(function, **options) -> HandlerSink:
-    given = {
-        "group": "g",
-        "topics": ("orders",),
-        "batch": None,
-        "decode": Message.value,
-        "tries": 2,
-        "pauses": (0.0, 0.0),
-        "dead_letter": None,
-        "timeout": 60.0,
-        "using": "postgres",
-        "start": None,
-        **options,
-    }
-    return HandlerSink("g", handler=Handler(function, **given))
-
-
-def batch(claim: Claim, *offsets: int) -> Batch:
-    messages = [Message(topic="orders", partition=0, offset=n, value=b"v%d" % n, timestamp=(1, 5)) for n in offsets]
-    return Batch(PLACE, claim, messages, offsets[-1] + 1)
-
-
-def begun(sink: HandlerSink) -> Claim:
-    sink.begin({PLACE: 0})
-    return sink.claim([PLACE])[PLACE]
-
-
-def note(message, using: str = "postgres") -> None:
-    Role.objects.using(using).create(name=message.value.decode())
-
-
-def noted(using: str = "postgres") -> list[str]:
-    return list(Role.objects.using(using).order_by("pk").values_list("name", flat=True))
-
-
-def position(using: str = "postgres") -> int:
-    return Position.objects.using(using).get().next_offset
 
 
 def test_effects_and_position_in_one_transaction(using):
@@ -133,16 +88,6 @@ def test_the_old_owner_is_refused_before_its_handler_is_called(using):
     with pytest.raises(StaleOwner):
         old.write([batch(claim, 0)])
     assert calls == []
-
-
-class Clock:
-    """Time that goes on when a handler says so."""
-
-    def __init__(self) -> None:
-        self.now = 1.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 class Killed(BaseException):
@@ -274,118 +219,6 @@ def test_a_batch_is_one_call_however_long_it_takes(using, monkeypatch):
     assert sink.write([batch(claim, *range(6))]) == 4
     assert sink.write([batch(claim._replace(next_offset=4), 4, 5)]) == 6
     assert sizes == [4, 2]
-
-
-def test_a_slow_handler_leaves_sqlite_to_others():
-    def slow(message):
-        note(message, "default")
-        threading.Event().wait(0.2)
-
-    sink = sink_of(slow, using="default")
-    claim = begun(sink)
-    ending = threading.Event()
-
-    def work() -> None:
-        place = claim
-        try:
-            while not ending.is_set():
-                first = place.next_offset
-                place = place._replace(next_offset=sink.write([batch(place, *range(first, first + 1_000))]))
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        with closing(sqlite3.connect(connections["default"].settings_dict["NAME"], timeout=3)) as other:
-            for _ in range(6):
-                other.execute("BEGIN IMMEDIATE")
-                other.rollback()
-                ending.wait(0.2)
-    finally:
-        ending.set()
-        thread.join(20)
-    assert noted("default") == [f"v{number}" for number in range(position("default"))]
-
-
-def test_a_new_owner_waits_for_the_one_inside_its_transaction_and_then_goes_on_after_it(monkeypatch):
-    monkeypatch.setattr(positions, "LOCK_TIMEOUT", 200)
-    entered, leave = threading.Event(), threading.Event()
-
-    def slow(message):
-        note(message)
-        entered.set()
-        assert leave.wait(20)
-
-    first, second = sink_of(slow), sink_of(note)
-    claim = begun(first)
-
-    def work() -> None:
-        try:
-            first.write([batch(claim, 0)])
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    assert entered.wait(20)
-    with pytest.raises(SinkUnavailable):
-        second.claim([PLACE])
-    leave.set()
-    thread.join(20)
-    assert second.claim([PLACE])[PLACE].next_offset == 1
-    assert noted() == ["v0"]
-
-
-def test_the_server_ends_the_transaction_of_a_handler_that_hangs(monkeypatch):
-    monkeypatch.setattr("tkcons.sinks.handler.LEEWAY_SECONDS", 0.0)
-
-    def hang(message):
-        note(message)
-        threading.Event().wait(1.5)
-
-    sink = sink_of(hang, timeout=0.3)
-    with pytest.raises(SinkUnavailable):
-        sink.write([batch(begun(sink), 0)])
-    connections["postgres"].close()
-    assert noted() == []
-    assert position() == 0
-
-
-def test_a_statement_that_times_out_is_the_messages_fault_and_a_lost_connection_is_not():
-    def timeout(message):
-        with connections["postgres"].cursor() as cursor:
-            cursor.execute("SET LOCAL statement_timeout = 50")
-            cursor.execute("SELECT pg_sleep(5)")
-
-    def lose(message):
-        with connections["postgres"].cursor() as cursor:
-            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-
-    sink = sink_of(timeout, tries=1)
-    claim = begun(sink)
-    assert sink.write([batch(claim, 0)]) == 1
-    assert "statement timeout" in DeadLetter.objects.using("postgres").get().cause
-    sink = sink_of(lose, tries=1)
-    claim = sink.claim([PLACE])[PLACE]
-    with pytest.raises(SinkUnavailable):
-        sink.write([batch(claim, 1)])
-    connections["postgres"].close()
-    assert DeadLetter.objects.using("postgres").count() == 1
-    assert position() == 1
-
-
-def test_the_handlers_own_locks_are_waited_for_as_the_database_says():
-    seen = []
-
-    def look(message):
-        with connections["postgres"].cursor() as cursor:
-            cursor.execute("SHOW lock_timeout")
-            seen.append(cursor.fetchone()[0])
-
-    sink = sink_of(look)
-    sink.write([batch(begun(sink), 0)])
-    assert seen == ["0"]
 
 
 def test_two_processes_never_take_the_same_letter():

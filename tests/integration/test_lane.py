@@ -1,118 +1,23 @@
-"""The fast lane and Django's own view give the same answers, byte for byte; and what the lane alone must withstand."""
+"""The fast lane and Django's own view give the same answers, byte for byte; and what the lane remembers of heads."""
 
 import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterable
 
 import pytest
-from django.core.asgi import get_asgi_application
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from tests.integration.lanes import Answer, Both, ask, events, lane_alone, scope
 from tk import access, aproducer, producer
-from tk.asgi import FastLane, fast_lane
 from tk.errors import OutcomeUnknown
 from tk.models import Token
 
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
 
 FORM = "application/x-www-form-urlencoded"
-Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
-
-
-def scope(method: str, target: str, headers: Iterable[tuple[str, str]] = (), **parts) -> dict:
-    path, _, query = target.partition("?")
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": query.encode(),
-        "root_path": "",
-        "headers": [(name.encode(), value.encode("latin-1")) for name, value in [("host", "localhost"), *headers]],
-        "client": ("127.0.0.1", 5000),
-        "server": ("localhost", 8000),
-        **parts,
-    }
-
-
-def events(*pieces: bytes) -> list[dict]:
-    last = len(pieces) - 1
-    return [
-        {"type": "http.request", "body": piece, "more_body": number < last}
-        for number, piece in enumerate(pieces or (b"",))
-    ]
-
-
-async def ask(application, scope: dict, body: list[dict]) -> Answer | None:
-    """The answer; None where there was none."""
-    waiting, sent = list(body), []
-
-    async def receive():
-        if waiting:
-            return waiting.pop(0)
-        await asyncio.sleep(3_600)
-        raise AssertionError
-
-    async def send(event):
-        sent.append(event)
-
-    await application(scope, receive, send)
-    if not sent:
-        return None
-    start, *rest = sent
-    assert not rest[-1].get("more_body")
-    headers = sorted((name.lower(), value) for name, value in start["headers"])
-    return start["status"], headers, b"".join(event.get("body", b"") for event in rest)
-
-
-def where(answer: Answer) -> Answer:
-    """Without what differs between two messages."""
-    status, headers, body = answer
-    if status == 200 and body.startswith(b'{"topic"'):
-        offset = b"%d>" % json.loads(body)["offset"]
-        body = json.dumps({**json.loads(body), "offset": 0, "timestamp": 0}).encode()
-        headers = [(name, value.replace(offset, b"0>")) for name, value in headers if name != b"content-length"]
-    return status, headers, body
-
-
-class Both:
-    """The lane, and Django alone; `djangos` counts what the lane passed on."""
-
-    def __init__(self) -> None:
-        self.django = get_asgi_application()
-        self.djangos = 0
-        self.lane = fast_lane(self._counting)
-
-    async def _counting(self, scope, receive, send):
-        self.djangos += 1
-        await self.django(scope, receive, send)
-
-    def ask(self, scope: dict, *pieces: bytes) -> Answer:
-        """The answer of both, which is the same."""
-
-        async def go():
-            first = await ask(self.lane, dict(scope), events(*pieces))
-            second = await ask(self.django, dict(scope), events(*pieces))
-            assert first is not None
-            assert second is not None
-            assert where(first) == where(second)
-            return first
-
-        return asyncio.run(go())
-
-
-@pytest.fixture
-def both(settings, broker, topic) -> Both:
-    settings.DEBUG = True
-    settings.TK = {"TOPIC": topic}
-    return Both()
 
 
 def token(**fields) -> str:
@@ -335,90 +240,6 @@ BODIES = st.sampled_from(
 def test_the_same_answer_whatever_is_asked(both, method, query, headers, body, cut):
     answer = both.ask(scope(method, f"/tkprod?{query}", headers), body[:cut], body[cut:])
     assert answer[0] < 500
-
-
-def lane_alone() -> FastLane:
-    async def django(scope, receive, send):
-        raise AssertionError("it was passed on")
-
-    return fast_lane(django)
-
-
-def test_a_client_that_goes_away(both):
-    body = [{"type": "http.request", "body": b"a", "more_body": True}, {"type": "http.disconnect"}]
-    given = scope("POST", "/tkprod", [("content-type", "text/plain")])
-    assert asyncio.run(ask(lane_alone(), given, body)) is None
-
-
-@pytest.mark.parametrize("body", [[], [{"type": "http.request", "body": b"a", "more_body": True}]])
-def test_a_body_that_does_not_arrive(both, settings, topic, body):
-    settings.TK = {"TOPIC": topic, "REQUEST_TIMEOUT": 0.3, "DELIVERY_TIMEOUT": 0.2}
-    began = time.monotonic()
-    answer = asyncio.run(ask(lane_alone(), scope("POST", "/tkprod", [("content-type", "text/plain")]), body))
-    assert answer[0] == 408
-    assert time.monotonic() - began < 5
-
-
-def test_a_body_without_a_length_is_not_read_past_the_limit(both, settings, topic):
-    settings.TK = {"TOPIC": topic, "MAX_VALUE_BYTES": 1_000, "MAX_KEY_BYTES": 10, "MAX_HEADERS_BYTES": 10}
-    endless = [{"type": "http.request", "body": b"a" * 5_000, "more_body": True}] * 3
-    answer = asyncio.run(ask(lane_alone(), scope("POST", "/tkprod", [("content-type", "text/plain")]), endless))
-    assert answer[0] == 413
-
-
-def test_a_batch_over_the_limit_is_not_read_on(both, settings, topic):
-    settings.TK = {"TOPIC": topic, "MAX_BATCH_BYTES": 10_000}
-    given = scope("POST", "/tkprod", [("content-type", "application/x-ndjson")])
-    endless = [{"type": "http.request", "body": b"a" * 5_000, "more_body": True}] * 9
-    answer = asyncio.run(ask(both.lane, given, endless))
-    assert answer[0] == 413
-    assert both.djangos == 0
-    told = scope("POST", "/tkprod", [("content-type", "application/x-ndjson"), ("content-length", "10001")])
-    assert asyncio.run(ask(lane_alone(), told, endless))[0] == 413
-
-
-def test_a_strangers_batch_is_refused_before_it_is_laid_down(both, settings):
-    settings.DEBUG = False
-    given = scope("POST", "/tkprod", [("content-type", "application/x-ndjson")])
-    assert asyncio.run(ask(lane_alone(), given, []))[0] == 401
-
-
-def test_a_sessions_batch_over_the_limit_is_stopped_before_djangos_disk_is_full(both, settings, topic):
-    settings.TK = {"TOPIC": topic, "MAX_BATCH_BYTES": 10_000}
-    given = scope("POST", "/tkprod", [("content-type", "application/x-ndjson"), ("cookie", "sessionid=x")])
-    endless = [{"type": "http.request", "body": b"a" * 5_000, "more_body": True}] * 9
-    assert asyncio.run(ask(both.lane, given, endless))[0] == 413
-    assert both.djangos == 1
-
-
-def test_a_batch_that_does_not_arrive_sends_nothing(both, settings, topic, read):
-    settings.TK = {"TOPIC": topic, "REQUEST_TIMEOUT": 0.3, "DELIVERY_TIMEOUT": 0.2}
-    begun = {"type": "http.request", "body": b"a\nb\n", "more_body": True}
-    given = scope("POST", "/tkprod?lines=1", [("content-type", "text/plain")])
-    assert asyncio.run(ask(lane_alone(), given, [begun]))[0] == 408
-    assert asyncio.run(ask(lane_alone(), given, [begun, {"type": "http.disconnect"}])) is None
-    assert read(topic) == []
-
-
-def test_a_long_answer_comes_in_pieces(both):
-    lines = b"x\n" * 20_000
-    given = scope("POST", "/tkprod?lines=1", [("content-type", "text/plain")])
-    sent = []
-
-    async def send(event):
-        sent.append(event)
-
-    waiting = events(lines[:7], lines[7:])
-
-    async def receive():
-        return waiting.pop(0)
-
-    asyncio.run(both.lane(given, receive, send))
-    assert len(sent) > 4
-    told = [json.loads(line) for line in b"".join(event.get("body", b"") for event in sent).splitlines()]
-    assert told[-1] == {"summary": {"records": 20_000, "produced": 20_000, "failed": 0}}
-    assert [each["offset"] for each in told[:-1]] == list(range(20_000))
-    assert both.djangos == 0
 
 
 def test_a_head_that_is_remembered_says_nothing_of_the_body(both, read, topic):
