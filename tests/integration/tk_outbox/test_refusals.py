@@ -69,6 +69,16 @@ def test_nothing_overtakes_a_message_that_is_refused_by_itself(
     assert values(read(topic)) == ["0"] * known
 
 
+def test_what_failed_is_marked_before_anything_is_read_again(alias, topic, read):
+    """Else it would be sent where its topic has come since, and be marked as failed all the same."""
+    publish(topic, "x", key="k", using=alias)
+    made = Relay(alias)
+    made._sender.failed[OutboxEvent.objects.using(alias).get().pk] = "no such topic"
+    made.run(once=True)
+    assert states(alias) == [State.FAILED]
+    assert read(topic) == []
+
+
 def test_a_missing_topic_is_waited_for_then_fails(alias, relay, topic, read, make_topic, monkeypatch):
     monkeypatch.setattr("tk.relay.MISSING_SECONDS", 3.0)
     publish("not-there", "x", key="k", using=alias)
