@@ -21,7 +21,7 @@ from tk.errors import (
     TooLarge,
     UnsupportedMedia,
 )
-from tk.pipeline import Flight, Outcome, Telling, Values, Window, sending
+from tk.pipeline import Alike, Flight, Outcome, Telling, Window, sending
 from tk.producer import misplaced
 from tk.record import Receipt, check_topic
 
@@ -148,7 +148,7 @@ def _bounded(plan: Plan, pieces: Iterable[bytes], summary: Summary) -> Iterator[
             left = settings.MAX_BATCH_RECORDS - records
             records += len(window)
             if len(window) > left:
-                yield Values(window.topic, window[:left]) if isinstance(window, Values) else window[:left]
+                yield window.first(left) if isinstance(window, Alike) else window[:left]
                 raise TooLarge(f"A batch has at most {settings.MAX_BATCH_RECORDS} records; the rest was not read.")
             yield window
     except TkError as error:
@@ -186,7 +186,7 @@ def _validate(plan: Plan, pieces: Iterator[bytes]) -> None:
     number = 0
     for window in lines.windows(pieces, plan.split, plan.parse, plan.topic):
         topic = topics.get(plan.topic)
-        if isinstance(window, Values):
+        if isinstance(window, Alike):
             number += len(window)
             continue
         for item in window:

@@ -9,8 +9,8 @@ import msgspec
 from tk import request as requests
 from tk.conf import settings
 from tk.errors import BadRequest, MissingMessage, TkError, TooLarge
-from tk.pipeline import WINDOW, Item, Values, Window
-from tk.record import Record, check, check_names
+from tk.pipeline import WINDOW, Item, Texts, Values, Window
+from tk.record import Record, Text, check, check_names
 
 PIECE = 262_144  # bytes that are read and split at once
 
@@ -167,10 +167,11 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 FIELDS = {"value", "encoding", "key", "headers", "partition", "timestamp"}
 _decode = msgspec.json.Decoder(_Line).decode
+_decode_text = msgspec.json.Decoder(Text).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def objects(window: list[bytes | TkError], topic: str) -> list[Item]:
+def objects(window: list[bytes | TkError], topic: str) -> Window:
     """Each line or element is {"value": ..., "key": ..., "headers": ..., "partition": ..., "timestamp": ...}, or has
     `encoding`: base64."""
     smallest = min(settings.MAX_VALUE_BYTES, settings.MAX_KEY_BYTES, settings.MAX_HEADERS_BYTES)
@@ -179,36 +180,47 @@ def objects(window: list[bytes | TkError], topic: str) -> list[Item]:
 
 def _item(line: bytes | TkError, topic: str, smallest: int) -> Item:
     plain = _plain([line], topic, smallest)
+    if isinstance(plain, Texts):
+        return plain[0].record(topic)
     return plain[0] if plain else line if isinstance(line, TkError) else _object(line, topic)
 
 
-def _plain(window: list[bytes | TkError], topic: str, smallest: int) -> list[Item]:
+def _plain(window: list[bytes | TkError], topic: str, smallest: int) -> Texts | list[Item]:
     """The records of lines of the usual shape, each so short that its parts are within their limits; none where any of the
     lines needs a closer look."""
-    records: list[Item] = []
     try:
         if b"\\u0000" in b"\n".join(window) or max(map(len, window)) > smallest:  # type: ignore[arg-type]  # see below
             return []
-        read = list(map(_decode, window))  # type: ignore[arg-type]
-        check_names({name for line in read if line.headers for name in line.headers})
-        for line in read:
-            value, key, headers = line.value, line.key, line.headers
-            value = value.encode() if type(value) is str else b"" if value is None else _encode(value)
-            if not value:
-                return []  # no message, or a tombstone
-            record = Record(
-                topic,
-                value,
-                key if key is None else key.encode(),
-                tuple([(name, v if v is None else v.encode()) for name, v in headers.items()]) if headers else (),
-                line.partition,
-                line.timestamp,
-            )
-            if line.partition is not None or line.timestamp is not None:
-                check(record)
-            records.append(record)
+        try:
+            texts = Texts(topic, map(_decode_text, window))  # type: ignore[arg-type]
+        except msgspec.ValidationError:  # JSON, but there is more than text
+            return _records(list(map(_decode, window)), topic)  # type: ignore[arg-type]
+        check_names(set().union(*[text.headers for text in texts if text.headers]))
     except (TypeError, ValueError, msgspec.MsgspecError, RecursionError, TkError):
         return []  # a TypeError: an error is among the lines
+    return texts
+
+
+def _records(read: list[_Line], topic: str) -> list[Item]:
+    """Raises what `check_names` and `check` raise."""
+    records: list[Item] = []
+    check_names({name for line in read if line.headers for name in line.headers})
+    for line in read:
+        value, key, headers = line.value, line.key, line.headers
+        value = value.encode() if type(value) is str else b"" if value is None else _encode(value)
+        if not value:
+            return []  # no message, or a tombstone
+        record = Record(
+            topic,
+            value,
+            key if key is None else key.encode(),
+            tuple([(name, v if v is None else v.encode()) for name, v in headers.items()]) if headers else (),
+            line.partition,
+            line.timestamp,
+        )
+        if line.partition is not None or line.timestamp is not None:
+            check(record)
+        records.append(record)
     return records
 
 

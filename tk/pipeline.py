@@ -5,15 +5,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Literal
+from operator import attrgetter
+from typing import Any, Literal, Self, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, Message
 
 from tk import producer, topics
 from tk.conf import settings
 from tk.errors import OutcomeUnknown, QueueFull, TkError
 from tk.producer import Delivered, Producer
-from tk.record import Receipt, Record
+from tk.record import Receipt, Record, Text
 
 WINDOW = 2_000  # records that are handed over together, at most
 IN_FLIGHT = 8  # windows that wait for their acknowledgements; a window is what the source gives at once
@@ -24,15 +25,30 @@ Outcome = Receipt | TkError
 Telling = Literal["receipts", "errors", "counts"]  # of each record its outcome; which records failed; how many did
 
 
-class Values(list[bytes]):
-    """Checked values of one topic with nothing beside them: a window whose records need not be looked at one by one."""
+T = TypeVar("T")
 
-    def __init__(self, topic: str, values: Iterable[bytes]) -> None:
-        super().__init__(values)
+
+class Alike(list[T]):
+    """Checked records of one topic: a window that need not be looked at one by one."""
+
+    def __init__(self, topic: str, records: Iterable[T]) -> None:
+        super().__init__(records)
         self.topic = topic
 
+    def first(self, count: int) -> Self:
+        return type(self)(self.topic, self[:count])
 
-Window = Sequence[Item] | Values
+
+class Values(Alike[bytes]):
+    """Values with nothing beside them."""
+
+
+class Texts(Alike[Text]):
+    """Records that the client takes as they were read, without a partition or a time of their own."""
+
+
+Window = Sequence[Item] | Values | Texts
+_headers = attrgetter("headers")
 
 
 def sending(
@@ -99,20 +115,26 @@ class Flight:
 
     def _start(self, window: Window) -> int:
         """Hand the records over; give the number that will be acknowledged."""
-        if isinstance(window, Values):
-            found = _look(window.topic)
-            if not isinstance(found, TkError):
-                return self._together(window.topic, range(self.size), [{"value": value} for value in window])
-            self.failures += [(number, found) for number in range(self.size)]
-            return 0
+        if isinstance(window, Values | Texts):
+            return self._start_alike(window, range(self.size))
         numbers, records = self._placed(window)
         if not records:
             return 0
         topic = records[0].topic
         if [r for r in records if r.headers or r.partition is not None or r.timestamp is not None or r.topic != topic]:
-            return self._send(numbers, partial(self._one_by_one, numbers, records))
-        messages: list[dict[str, Any]] = [{"value": record.value, "key": record.key} for record in records]
-        return self._together(topic, numbers, messages)
+            return self._send(numbers, partial(self._one_by_one, numbers, records, None))
+        return self._together(topic, numbers, [{"value": record.value, "key": record.key} for record in records])
+
+    def _start_alike(self, window: Values | Texts, numbers: Sequence[int]) -> int:
+        topic, found = window.topic, _look(window.topic)
+        if isinstance(found, TkError):
+            self.failures += [(number, found) for number in numbers]
+            return 0
+        if isinstance(window, Values):
+            return self._together(topic, numbers, [{"value": value} for value in window])
+        if any(map(_headers, window)):
+            return self._send(numbers, partial(self._one_by_one, numbers, window, topic))
+        return self._together(topic, numbers, [{"value": text.value, "key": text.key} for text in window])
 
     def _placed(self, items: Sequence[Item]) -> tuple[Sequence[int], list[Record]]:
         """The records whose topic and partition are there, and their numbers in the window."""
@@ -189,21 +211,22 @@ class Flight:
         return self._send(numbers, hand_over)
 
     def _one_by_one(
-        self, numbers: Sequence[int], records: Sequence[Record], made: Producer, at: int
+        self, numbers: Sequence[int], records: Sequence[Any], topic: str | None, made: Producer, at: int
     ) -> tuple[int, int]:
-        produce, taken, counting = made.produce, 0, self._telling == "counts"
+        """`_send` of records, or of a topic's texts."""
+        taken, counting = 0, self._telling == "counts"
+        produce = made.produce if topic is None else partial(made.produce_text, topic)
         callback: Delivered = self._counted
         for index in range(at, len(records)):
-            record = records[index]
             if not counting:
                 callback = self._callback(numbers[index])
             try:
-                produce(record, callback)
+                produce(records[index], callback)
                 taken += 1
             except BufferError:
                 return index - at, taken
-            except KafkaException as error:
-                self._fail(numbers[index], made.refusal(error.args[0], record.topic))
+            except TkError as error:
+                self._fail(numbers[index], error)
         return len(records) - at, taken
 
     def _callback(self, number: int) -> Delivered:

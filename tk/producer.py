@@ -29,7 +29,7 @@ from tk.errors import (
     TooLarge,
     UnknownTopic,
 )
-from tk.record import Receipt, Record, check, with_event_id
+from tk.record import Receipt, Record, Text, check, with_event_id
 
 logger = logging.getLogger(__name__)
 
@@ -98,21 +98,29 @@ class Producer:
             self.produce(record, delivered)
         except BufferError as error:
             raise QueueFull from error
+
+    def produce(self, record: Record, delivered: Delivered) -> None:
+        """The client's produce(). Raises BufferError where the queue is full, and why the record was not taken."""
+        try:
+            self.client.produce(  # by position, which takes a third less: callback, and after it on_delivery, the same
+                record.topic,
+                record.value,
+                record.key,
+                -1 if record.partition is None else record.partition,
+                delivered,
+                None,
+                record.timestamp or 0,
+                list(record.headers) or None,
+            )
         except KafkaException as error:
             raise self.refusal(error.args[0], record.topic) from error
 
-    def produce(self, record: Record, delivered: Delivered) -> None:
-        """The client's produce(). Raises what it raises: BufferError where the queue is full, and KafkaException."""
-        self.client.produce(  # by position, which takes a fifth less: callback, and after it on_delivery, the same
-            record.topic,
-            record.value,
-            record.key,
-            -1 if record.partition is None else record.partition,
-            delivered,
-            None,
-            record.timestamp or 0,
-            list(record.headers) or None,
-        )
+    def produce_text(self, topic: str, text: Text, delivered: Delivered) -> None:
+        """The same of a text."""
+        try:
+            self.client.produce(topic, text.value, text.key, -1, delivered, None, 0, text.headers)  # type: ignore[arg-type]
+        except KafkaException as error:
+            raise self.refusal(error.args[0], topic) from error
 
     def refusal(self, error: KafkaError, topic: str) -> TkError:
         """Why the client did not take a record; after a fatal error it takes none any more."""

@@ -5,6 +5,7 @@ import re
 import uuid
 from collections.abc import Collection
 from functools import lru_cache
+from typing import Annotated
 
 import msgspec
 
@@ -37,6 +38,23 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     headers: Headers = ()
     partition: int | None = None
     timestamp: int | None = None
+
+
+class Text(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A record of text alone, to a topic that is known beside it: as JSON has it, and as the client takes and encodes it."""
+
+    value: Annotated[str, msgspec.Meta(min_length=1)]
+    key: str | None = None
+    headers: dict[str, str | None] | None = None
+
+    def record(self, topic: str) -> Record:
+        headers = (self.headers or {}).items()
+        return Record(
+            topic,
+            self.value.encode(),
+            self.key if self.key is None else self.key.encode(),
+            tuple([(name, text if text is None else text.encode()) for name, text in headers]),
+        )
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):

@@ -180,7 +180,7 @@ class KafkaTestMixin:
 
 
 def _bytes(data: Any) -> bytes | None:
-    return None if data is None else bytes(data)
+    return None if data is None else data.encode() if isinstance(data, str) else bytes(data)
 
 
 def _like(message: Message, value: Any, key: Any, headers: Any) -> bool:
@@ -228,8 +228,8 @@ class _Client:
     def produce(
         self,
         topic: str,
-        value: bytes | None = None,
-        key: bytes | None = None,
+        value: bytes | str | None = None,
+        key: bytes | str | None = None,
         partition: int = -1,
         callback: Any = None,
         on_delivery: Any = None,
@@ -237,6 +237,7 @@ class _Client:
         headers: Any = None,
     ) -> None:
         on_delivery = on_delivery or callback
+        value, key = _bytes(value), _bytes(key)
         if self._fake.error is errors.QueueFull:
             raise BufferError("Local: Queue full")
         if partition < 0:  # as librdkafka's default partitioner
@@ -244,7 +245,9 @@ class _Client:
         if self._fake.error is not None:
             on_delivery(KafkaError(_CODES[self._fake.error]), _message(topic, partition, -1001, timestamp))
             return
-        message = Message(topic, value, key, tuple(headers or ()), partition, timestamp or int(time.time() * 1000))
+        pairs = headers.items() if isinstance(headers, dict) else headers or ()
+        named = tuple((name, _bytes(each)) for name, each in pairs)
+        message = Message(topic, value, key, named, partition, timestamp or int(time.time() * 1000))
         offset = self._fake.take(message)
         if self._transaction is not None:
             self._transaction.append(message)

@@ -93,6 +93,19 @@ def test_an_answer_for_each_record_in_order(local, broker, make_topic):
     assert [(m.key(), m.value()) for m in read(broker, topic)] == [(b"gone", None)]
 
 
+@pytest.mark.parametrize("zero", ["", "\0"])
+@pytest.mark.parametrize("query", ["", "?summary=1", "?atomic=1"])
+def test_text_arrives_byte_for_byte(local, broker, topic, query, zero):
+    """The client encodes it, and would end a header's text at a zero."""
+    headers = {"ß": "ü\U0001f600", "n": None, "e": "", "z": f"a{zero}b"}
+    assert told(post(local, query, ndjson({"value": "ü\U0001f600", "key": "", "headers": headers}, {"value": "b"})))
+    first, second = read(broker, topic)
+    assert (first.key(), first.value()) == (b"", "ü\U0001f600".encode())
+    sent = [(name, text if text is None else text.encode()) for name, text in headers.items()]
+    assert first.headers() == sent
+    assert (second.key(), second.value(), second.headers()) == (None, b"b", None)
+
+
 @pytest.mark.parametrize("path", ["/tkprod", "/tkprod/"])
 def test_lines_of_text_and_their_counts(local, broker, topic, path):
     body = "\n".join(f"grüße {number}" for number in range(5_000)).encode()

@@ -20,7 +20,7 @@ from tests.fuzzing import fuzz
 from tests.sink_contract import PLACE
 from tk import batch, lines
 from tk.errors import BadRequest, TkError
-from tk.record import EVENT_ID_HEADER, Record, check, dump_headers, load_headers
+from tk.record import EVENT_ID_HEADER, Record, Text, check, dump_headers, load_headers
 from tk.request import FORM, JSON, body_limit, read
 from tkcons import repeats
 from tkcons.masking import Mask
@@ -83,17 +83,19 @@ def many(split: lines.Split, parse: lines.Parse) -> Callable[[bytes], None]:
         for item in found:
             if isinstance(item, TkError):
                 refused(item)
-            elif isinstance(item, Record):
-                check(item)
+            elif isinstance(item, Record | Text):
+                check(_same(item))
         assert list(map(_same, found)) == list(map(_same, windows([body])))
 
     return attempt
 
 
 def _same(item: Any) -> Any:
-    """For comparing: an error's code; a line of text, which may be its value alone, as a record."""
+    """For comparing: an error's code; a line, which may be its value or its text alone, as a record."""
     if isinstance(item, bytes):
         return Record(TOPIC, item)
+    if isinstance(item, Text):
+        return item.record(TOPIC)
     return item.code if isinstance(item, TkError) else item
 
 

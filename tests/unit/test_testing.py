@@ -57,6 +57,11 @@ def test_over_http(fake, settings):
     answer = Client().post("/tkprod", "message=hello", "application/x-www-form-urlencoded")
     assert answer.content == b"Produced message."
     fake.assertProduced("sample-topic", "hello")
+    line = b'{"value":"\xc3\xbc","key":"k","headers":{"a":"b","n":null}}'
+    answer = Client().post("/tkprod?summary=1", line, "application/x-ndjson")
+    assert b"".join(answer) == b'{"records":1,"produced":1,"failed":0}\n'
+    (batched,) = fake.assertProduced("sample-topic", "ü", key="k")
+    assert batched.headers == (("a", b"b"), ("n", None))
 
 
 @pytest.mark.parametrize(
