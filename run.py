@@ -19,6 +19,8 @@ LOWEST, HIGHEST = (3, 11), (3, 14)
 ROOT = os.path.dirname(os.path.abspath(__file__))
 VENV = os.path.join(ROOT, ".venv")
 PYTHON = os.path.join(VENV, "bin", "python")
+# The whole suite waits for half of its time: two processes, each with a broker, a database and a browser of its own.
+WHOLE = ["--numprocesses", "2", "--dist", "loadfile"]
 
 
 def failure(text):
@@ -128,7 +130,7 @@ def main(arguments):
         command = [PYTHON, "manage.py", "runall", *arguments[1:]]
     elif what == "test":
         install("dev")
-        command = [PYTHON, "-m", "pytest", *arguments[1:]]
+        command = [PYTHON, "-m", "pytest", *(arguments[1:] or WHOLE)]
     elif what == "venv":
         install("dev")
         return
