@@ -30,6 +30,7 @@ from tk.record import dump_headers
 from tkcons.groups import CONTROL
 from tkcons.models import Message, Position
 from tkcons.reader import VIEW
+from tkcons.seeking import at_time
 
 SEE = (VIEW, CONTROL, "tk.produce", clusters.MANAGE)  # one of them shows which topics there are
 LOOK_SECONDS = 5.0  # of one look at a partition, beside the questions before it
@@ -116,9 +117,7 @@ def look(
         where = TopicPartition(topic, partition)
         low, high = consumer.get_watermark_offsets(where, timeout=ANSWER_SECONDS)
         if at is not None:
-            asked = TopicPartition(topic, partition, int(at.timestamp() * 1000))
-            (found,) = consumer.offsets_for_times([asked], timeout=ANSWER_SECONDS)
-            offset = found.offset if found.offset >= 0 else high
+            offset = at_time(consumer, topic, partition, at, high, ANSWER_SECONDS)
         if offset is None:
             end = high if before is None else min(max(before, low), high)
             messages, start, whole = _back(consumer, where, low, end, limit)

@@ -107,8 +107,15 @@ def _resolve(consumer: Consumer, topic: str, partition: int, target: Target) -> 
     return target
 
 
-def at_time(consumer: Consumer, topic: str, partition: int, time: datetime, end: int) -> int:
-    """The first offset whose message is of this time or later; `end` where there is none."""
+def at_time(
+    consumer: Consumer, topic: str, partition: int, time: datetime, end: int, seconds: float = ANSWER_SECONDS
+) -> int:
+    """The first offset whose message is of this time or later; `end` where there is none.
+
+    seconds: for Kafka's answer. Raises KafkaException.
+    """
     asked = TopicPartition(topic, partition, int(time.timestamp() * 1000))
-    (answer,) = consumer.offsets_for_times([asked], timeout=ANSWER_SECONDS)
-    return int(answer.offset) if answer.error is None and answer.offset >= 0 else end
+    (answer,) = consumer.offsets_for_times([asked], timeout=seconds)
+    if answer.error is not None:  # not the same as none: the end might pass messages over
+        raise KafkaException(answer.error)
+    return int(answer.offset) if answer.offset >= 0 else end
