@@ -25,17 +25,26 @@ def _member(system: System) -> psutil.Process:
     return system.draw.choice(children) if children else psutil.Process(parent.pid)
 
 
-def a_member_dies(system: System) -> None:
+def _wait_dead(pid: int) -> None:
+    """A signal takes its time: until then the process would count as running, and nobody would start another."""
     with suppress(psutil.NoSuchProcess):
-        _member(system).kill()
+        process = psutil.Process(pid)
+        eventually(lambda: process.status() == psutil.STATUS_ZOMBIE)
+
+
+def a_member_dies(system: System) -> None:
+    member = _member(system)
+    with suppress(psutil.NoSuchProcess):
+        member.kill()
+    _wait_dead(member.pid)
 
 
 def a_member_dies_at_a_step(system: System) -> None:
-    system.stand.kill_at(system.draw.choice([*DATABASE, *FILE, *HANDLER]))
+    _wait_dead(system.stand.kill_at(system.draw.choice([*DATABASE, *FILE, *HANDLER])))
 
 
 def a_member_dies_inside_dead_lettering(system: System) -> None:
-    system.stand.kill_at(system.draw.choice(LETTER))
+    _wait_dead(system.stand.kill_at(system.draw.choice(LETTER)))
 
 
 def a_member_sleeps(system: System) -> None:
