@@ -35,7 +35,7 @@ class Head:
         meta = request.META
         self.place = (request.path, request.is_secure())
         self.as_json = answer.wants_json(meta.get("HTTP_ACCEPT", ""))
-        length = meta.get("CONTENT_LENGTH", "")
+        length = meta.get("CONTENT_LENGTH", "") if "HTTP_TRANSFER_ENCODING" not in meta else ""  # which overrides it
         self.length = int(length) if length.isdecimal() and len(length) < 19 else 0
         self.posted = request.method == "POST"
         self.query: bytes = scope.get("query_string", b"")

@@ -84,28 +84,35 @@ class Gone(Exception):
 
 
 class Body:
-    """A request's body, read within bounds; `replay` gives the same events to who comes after, within another bound."""
+    """A request's body, read within bounds; `replay` gives the same events to who comes after, within another bound.
+
+    length: the bytes that the client tells of, which the server sees to; 0 where it tells of none.
+    """
+
+    __slots__ = ("_events", "_receive", "_replayed", "length", "over")
 
     def __init__(self, receive: Receive, length: int) -> None:
         self._receive = receive
         self._events: deque[Event] = deque()
         self._replayed = 0
-        self.length = length  # as the client tells it
+        self.length = length
         self.over = False  # a replayed body was longer than its bound
 
     async def read(self, limit: int, deadlines: Deadlines) -> bytes:
         """The whole body, which has REQUEST_TIMEOUT to arrive. Raises TooMuch, SlowBody or Gone."""
         if self.length > limit:
             raise TooMuch
+        parts, size, more = list[bytes](), 0, True
         with deadlines.within(SlowBody):
-            event = await self._next()
-            if not event.get("more_body"):
-                body: bytes = event.get("body", b"")
-            else:
-                body = await self._join(event, limit)
-        if len(body) > limit:
-            raise TooMuch
-        return body
+            while more:
+                event = await self._next()
+                parts.append(event.get("body", b""))
+                size += len(parts[-1])
+                if size > limit:
+                    raise TooMuch
+                # All that it told of is here. Granian's event that nothing follows is one more turn of the loop.
+                more = event.get("more_body", False) and not 0 < size == self.length
+        return b"".join(parts)
 
     async def peek(self, deadlines: Deadlines) -> bytes:
         """The body's first piece. Raises SlowBody or Gone."""
@@ -130,17 +137,6 @@ class Body:
                 raise TooMuch if self.over else Gone
             file.write(event.get("body", b""))
             more = event.get("more_body", False)
-
-    async def _join(self, event: Event, limit: int) -> bytes:
-        parts = [event.get("body", b"")]
-        size = len(parts[0])
-        while event.get("more_body"):
-            event = await self._next()
-            parts.append(event.get("body", b""))
-            size += len(parts[-1])
-            if size > limit:
-                raise TooMuch
-        return b"".join(parts)
 
     async def _next(self) -> Event:
         event = await self._receive()

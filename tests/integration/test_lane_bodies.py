@@ -11,10 +11,29 @@ from tests.integration.lanes import ask, events, lane_alone, scope
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True)]
 
 
-def test_a_client_that_goes_away(both):
+def test_a_client_that_goes_away(both, topic, read):
     body = [{"type": "http.request", "body": b"a", "more_body": True}, {"type": "http.disconnect"}]
-    given = scope("POST", "/tkprod", [("content-type", "text/plain")])
-    assert asyncio.run(ask(lane_alone(), given, body)) is None
+    for more in ([], [("content-length", "2")]):
+        given = scope("POST", "/tkprod", [("content-type", "text/plain"), *more])
+        assert asyncio.run(ask(lane_alone(), given, body)) is None
+    assert read(topic) == []
+
+
+@pytest.mark.parametrize("pieces", [[b"abcd"], [b"", b"ab", b"cd"]])
+def test_a_body_is_whole_when_all_that_was_told_of_is_there(both, topic, read, pieces):
+    """The event that nothing follows is not waited for: it does not come here."""
+    body = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    given = scope("POST", "/tkprod", [("content-type", "text/plain"), ("content-length", "4")])
+    assert asyncio.run(asyncio.wait_for(ask(lane_alone(), given, body), 5))[0] == 200
+    assert [message.value() for message in read(topic)] == [b"abcd"]
+
+
+@pytest.mark.parametrize("told", [[], [("content-length", "2"), ("transfer-encoding", "chunked")]])
+def test_a_body_in_chunks_is_whole_at_its_end(both, topic, read, told):
+    """RFC 9112, 6.3: the transfer's encoding overrides the length."""
+    given = scope("POST", "/tkprod", [("content-type", "text/plain"), *told])
+    assert asyncio.run(ask(lane_alone(), given, events(b"", b"ab", b"cd")))[0] == 200
+    assert [message.value() for message in read(topic)] == [b"abcd"]
 
 
 @pytest.mark.parametrize("body", [[], [{"type": "http.request", "body": b"a", "more_body": True}]])

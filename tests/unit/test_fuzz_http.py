@@ -114,6 +114,8 @@ def test_the_lane_and_django_answer_alike(settings):
             scope = scope_of(draw)
             body = draw.choice(BODIES) if draw.random() < 0.5 else changed(draw, BODIES)
             cut = draw.randrange(len(body) + 1)
+            if b"%d" % cut == dict(scope["headers"]).get(b"content-length"):
+                cut = len(body)  # no server lets more through than the client told of
             told = f"{scope!r} {body!r} (FUZZ_SEED={SEED})"
             try:
                 answer = await lanes(lane, dict(scope), [body[:cut], body[cut:]])
