@@ -49,6 +49,15 @@ def test_a_message_has_an_address_also_when_its_topic_was_made_again(client):
     assert "/tkcons/read/orders/0/0?topic_id=first" in page
 
 
+def test_no_bytes_are_no_tombstone_and_no_missing_key(client):
+    store("", b"", key="")
+    store(None)
+    page = text(client.get("/tkcons/read", headers=HTML)).split('<tbody id="rows">')[1].split("</tbody>")[0]
+    null, *empty = page.split("</tr>")[:3]
+    assert ("tombstone" in null, ">none<" in null) == (True, True)
+    assert not any("tombstone" in row or ">none<" in row for row in empty)
+
+
 def test_what_is_not_there_says_why(client):
     position = store("first")
     store("after a gap", skip=2)

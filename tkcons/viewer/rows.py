@@ -136,9 +136,9 @@ def fetch(messages: QuerySet[Message], places: dict[int, Place], *, whole: bool 
             timestamp,
             stored_at,
             load_headers(headers),
-            _bytes(key),
+            _bytes(key, key_size),
             key_size or 0,
-            _bytes(value),
+            _bytes(value, size),
             size or 0,
         )
         for pk, position, offset, timestamp, stored_at, headers, key, key_size, value, size in rows
@@ -176,5 +176,6 @@ def _header(value: bytes | None) -> str | None:
     return text_of(value, len(value), HEADER).text
 
 
-def _bytes(data: Any) -> bytes | None:
-    return None if data is None else bytes(data)  # a memoryview on PostgreSQL
+def _bytes(data: Any, size: int | None) -> bytes | None:
+    """What was cut of a column that has `size` bytes, None where it is null: SQLite cuts null from no bytes."""
+    return None if size is None else bytes(data or b"")  # a memoryview on PostgreSQL
