@@ -5,11 +5,9 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import Max, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -119,33 +117,32 @@ class OutboxEventAdmin(BigTable, EventBase):
             return queryset.filter(topic__startswith=search_term.strip(), pk__gt=newest - SEARCHED), False
 
     @admin.action(description=_("Send again what failed"), permissions=["settle"])
-    def resend(self, request: HttpRequest, queryset: "QuerySet[OutboxEvent]") -> None:
-        self._settle(request, queryset, upkeep.resend)
+    def resend(self, request: HttpRequest, queryset: "QuerySet[OutboxEvent]") -> HttpResponse | None:
+        note = _("They go out before what comes after them in their keys.")
+        return self._settle(request, queryset, upkeep.resend, self.resend, _("Send these events again?"), note)
 
     @admin.action(description=_("Discard what failed"), permissions=["settle"])
     def discard(self, request: HttpRequest, queryset: "QuerySet[OutboxEvent]") -> HttpResponse | None:
-        if "confirmed" in request.POST:
-            self._settle(request, queryset, upkeep.discard)
-            return None
-        events = queryset.filter(upkeep.in_state(OutboxEvent.State.FAILED))
-        context = {
-            **self.admin_site.each_context(request),
-            "title": _("Discard these events?"),
-            "events": events,
-            "opts": self.opts,
-            "checkbox": ACTION_CHECKBOX_NAME,
-        }
-        return TemplateResponse(request, "admin/tk/outboxevent/discard.html", context)
+        note = _("They are never sent; what comes after them in their keys is.")
+        return self._settle(request, queryset, upkeep.discard, self.discard, _("Discard these events?"), note)
 
-    def _settle(self, request: HttpRequest, queryset: "QuerySet[OutboxEvent]", change: Any) -> None:
-        chosen = list(queryset.values_list("pk", flat=True))
+    def _settle(
+        self, request: HttpRequest, queryset: "QuerySet[OutboxEvent]", change: Any, action: Any, title: Any, note: Any
+    ) -> HttpResponse | None:
+        failed = list(queryset.filter(upkeep.in_state(OutboxEvent.State.FAILED)))
+        if not failed:
+            self.message_user(request, _("None of the selected events has failed."), messages.WARNING)
+            return None
+        if asked := sure(self, request, failed, title, action, note=note, describe=_with_error):
+            return asked
         try:
-            count = change(chosen, Caller(request.user.get_username(), request.user), queryset.db)
+            count = change([event.pk for event in failed], _caller(request), queryset.db)
         except TkError as error:
             self.message_user(request, str(error), messages.ERROR)
-            return
+            return None
         text = ngettext("%(count)d event changed.", "%(count)d events changed.", count)
         self.message_user(request, text % {"count": count}, messages.SUCCESS)
+        return None
 
     @admin.display(description=_("key"))
     def key_text(self, event: OutboxEvent) -> str:
@@ -159,6 +156,14 @@ class OutboxEventAdmin(BigTable, EventBase):
     @admin.display(description=_("error"))
     def error_short(self, event: OutboxEvent) -> str:
         return event.error[:120]
+
+
+def _with_error(event: OutboxEvent) -> str:
+    return f"{event}: {event.error[:120]}"
+
+
+def _caller(request: HttpRequest) -> Caller:
+    return Caller(request.user.get_username(), request.user)
 
 
 def _text(data: Any) -> str:

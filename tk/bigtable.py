@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.contrib.admin import ModelAdmin, SimpleListFilter, helpers
+from django.contrib.admin import ModelAdmin, ShowFacets, SimpleListFilter, helpers
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -31,6 +31,7 @@ class BigTable:
     sortable_by: Any = ()
     paginator: Any = NewestPaginator
     show_full_result_count = False
+    show_facets = ShowFacets.NEVER  # each would count the table once for each choice
     actions_selection_counter = False  # no "select all": a page at a time
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
@@ -98,15 +99,23 @@ def first_key(rows: "QuerySet[Any]", field: str, since: datetime) -> int:
 
 
 def sure(
-    admin: "ModelAdmin[Any]", request: HttpRequest, chosen: Iterable[Any], title: Any, action: Callable[..., Any]
+    admin: "ModelAdmin[Any]",
+    request: HttpRequest,
+    chosen: Iterable[Any],
+    title: Any,
+    action: Callable[..., Any],
+    *,
+    note: Any = "",
+    describe: Callable[[Any], str] = str,
 ) -> TemplateResponse | None:
-    """None when the person has said yes to the action on these rows; else the page that asks."""
+    """None when the person has said yes to the action on these rows; else the page that asks. note: what it will do."""
     if "sure" in request.POST:
         return None
     context = admin.admin_site.each_context(request) | {
         "title": title,
         "opts": admin.opts,
-        "rows": [(row.pk, str(row)) for row in chosen],
+        "note": note,
+        "rows": [(row.pk, describe(row)) for row in chosen],
         "action": action.__name__,
         "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
         "media": admin.media,

@@ -151,6 +151,7 @@ class GroupAdmin(ReadOnly, GroupBase):
     list_display = ("name", "desired", "changed_at", "changed_by")
     list_filter = ("desired", "changed_at")
     search_fields = ("name",)
+    fields = ("name", "desired", "changed_at", "changed_by", "lease_owner", "leased_until")
     ordering = ("name",)
     actions = ("start", "pause", "stop")
 
@@ -182,7 +183,7 @@ class GroupAdmin(ReadOnly, GroupBase):
             return None
         if state != Group.State.STOPPED:
             web.ensure_started()
-        self.message_user(request, f"{', '.join(names)}: {state.label}")
+        self.message_user(request, f"{state.label}: {', '.join(names)}")
         return None
 
 
@@ -220,18 +221,7 @@ class LetterStateFilter(admin.SimpleListFilter):
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(BigTable, ReadOnly, MaskedHeaders, LetterBase):
-    list_display = (
-        "id",
-        "group",
-        "topic",
-        "partition",
-        "offset",
-        "cause_short",
-        "tries",
-        "state",
-        "made_at",
-        "changed_by",
-    )
+    list_display = ("made_at", "state", "group", "place", "cause_short", "tries", "changed_by")
     list_filter = (LetterStateFilter, LetterGroupFilter, since("made_at"))
     search_fields = ("cause",)
     search_help_text = _("group, topic, cause, and text in key or value")
@@ -306,6 +296,10 @@ class DeadLetterAdmin(BigTable, ReadOnly, MaskedHeaders, LetterBase):
             return None
         self.message_user(request, f"{count}: {done}")
         return None
+
+    @admin.display(description=_("message"))
+    def place(self, letter: DeadLetter) -> str:
+        return f"{letter.topic}[{letter.partition}]@{letter.offset}"
 
     @admin.display(description=_("cause"))
     def cause_short(self, letter: DeadLetter) -> str:

@@ -85,7 +85,7 @@ class Message(models.Model):
         constraints = [models.UniqueConstraint(fields=["position", "offset"], name="tkcons_message_unique")]
 
     def __str__(self) -> str:
-        return f"{self.position_id}@{self.offset}"
+        return f"{self.position.topic}[{self.position.partition}]@{self.offset}"
 
 
 class SeenEvent(models.Model):

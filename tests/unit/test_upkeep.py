@@ -49,7 +49,13 @@ def staff(client, django_user_model):
 
 
 def test_the_list_neither_counts_nor_scans(admin_client, events):
-    for query in ({}, {"state": State.FAILED}, {"state": "5) OR (1=1"}, {"q": str(events[7].event_id)}):
+    for query in (
+        {},
+        {"_facets": "True"},
+        {"state": State.FAILED},
+        {"state": "5) OR (1=1"},
+        {"q": str(events[7].event_id)},
+    ):
         with CaptureQueriesContext(connection) as captured:
             page = admin_client.get(reverse(LIST), query)
         assert page.status_code == 200
@@ -104,8 +110,10 @@ def states(events):
     )
 
 
-def test_failed_events_are_resent_and_who_did_it_is_recorded(admin_client, events):
-    act(admin_client, "resend", events[3:6])
+def test_failed_events_are_resent_after_a_question_and_who_did_it_is_recorded(admin_client, events):
+    assert b"Send these events again?" in act(admin_client, "resend", events[3:6]).content
+    assert states(events[3:6]) == [State.FAILED, State.FAILED, State.PENDING]
+    act(admin_client, "resend", events[3:6], sure="1")
     assert states(events[3:6]) == [State.PENDING] * 3
     assert OutboxEvent.objects.get(pk=events[3].pk).error == ""
     entries = LogEntry.objects.filter(change_message__startswith="resent")
@@ -116,16 +124,23 @@ def test_discarding_asks_first(admin_client, events):
     page = act(admin_client, "discard", events[:2])
     assert b"&lt;b&gt;too large" in page.content
     assert states(events[:2]) == [State.FAILED] * 2
-    act(admin_client, "discard", events[:2], confirmed="1")
+    act(admin_client, "discard", events[:2], sure="1")
     assert states(events[:2]) == [State.DISCARDED] * 2
     assert LogEntry.objects.filter(change_message__startswith="discarded").count() == 2
+
+
+def test_where_nothing_has_failed_nothing_is_asked(admin_client, events):
+    page = admin_client.post(
+        reverse(LIST), {"action": "discard", "_selected_action": [events[7].pk]}, follow=True
+    ).content
+    assert b"None of the selected events has failed." in page
 
 
 def test_looking_is_not_settling(staff, events):
     client = staff("tk.view_outboxevent")
     assert client.get(reverse(LIST)).status_code == 200
-    act(client, "discard", events[:1], confirmed="1")
-    act(client, "resend", events[1:2])
+    act(client, "discard", events[:1], sure="1")
+    act(client, "resend", events[1:2], sure="1")
     assert states(events[:2]) == [State.FAILED] * 2
 
 
