@@ -58,9 +58,10 @@ def page(browser: Browser, live_server, request) -> Iterator[Page]:
 
 
 def _matters(message: ConsoleMessage) -> bool:
-    """A page's own status is no error of the page's: many of ours say no. What it loads must be there."""
-    refused = message.text.startswith("Failed to load resource: the server responded with a status of")
-    return message.type == "error" and not (refused and "/assets/" not in message.location["url"])
+    """That the server says no, or nothing, is no error of the page's: many of ours say no. What it loads must be there."""
+    refused = message.text.startswith("Failed to load resource:") and "/assets/" not in message.location["url"]
+    told = message.text.startswith(("Response Status Error Code", "htmx:sendError", "htmx:afterRequest"))  # by htmx
+    return message.type == "error" and not (refused or told)
 
 
 @pytest.fixture(autouse=True)

@@ -42,13 +42,13 @@ def test_several_dead_letters_are_handled_again_after_one_question(page: Page):
     for number in range(3):
         write_letter(number)
     page.goto("/tkcons/deadletters")
-    for box in page.get_by_role("checkbox").all()[:2]:
+    for box in page.locator("tbody").get_by_role("checkbox").all()[:2]:
         box.check()
     click(page, "Handle the selected again…")
     expect(page.locator("h1")).to_have_text("Handle 2 dead letters again?")
     page.get_by_role("link", name="Cancel").click()
     assert DeadLetter.objects.filter(state="requested").count() == 0
-    for box in page.get_by_role("checkbox").all()[:2]:
+    for box in page.locator("tbody").get_by_role("checkbox").all()[:2]:
         box.check()
     click(page, "Handle the selected again…")
     click(page, "Handle again")

@@ -99,7 +99,7 @@ def test_what_is_followed_is_what_is_looked_for(opened: Page):
     go(opened)
     opened.get_by_label("Text in the value").fill("needle")
     opened.get_by_role("button", name="Find").click()
-    expect(opened.get_by_text("Nothing matches")).to_be_visible()
+    expect(opened.get_by_role("heading", name="Nothing matches")).to_be_visible()
     expect(opened).to_have_url(re.compile("text=needle"))
     expect(opened.locator("#live")).to_have_attribute("data-state", "live")
     store("hay", "a needle", "hay")

@@ -31,3 +31,23 @@ UNNAMED = """() => [...document.querySelectorAll('input:not([type=hidden]), sele
 
 # Pixels that the page is wider than the window.
 TOO_WIDE = "Math.max(0, document.scrollingElement.scrollWidth - innerWidth) || []"
+
+# Headings that skip a level, and any but one of the first.
+HEADINGS = """() => {
+  const levels = [...document.querySelectorAll('h1, h2, h3, h4')].filter(e => e.checkVisibility()).map(e => +e.tagName[1]);
+  const wrong = levels.filter((level, at) => level > (levels[at - 1] ?? 0) + 1);
+  return wrong.length || levels.filter(level => level === 1).length !== 1 ? levels : [];
+}"""
+
+# Fields without a label of their own.
+UNLABELLED = """() => [...document.querySelectorAll('input:not([type=hidden]), select, textarea')]
+  .filter(e => e.checkVisibility() && !e.labels.length && !e.ariaLabel).map(e => e.outerHTML)"""
+
+# What has the focus: where it is in the page, whether one sees that it has it, and its words. None: the page itself.
+FOCUS = """() => {
+  const e = document.activeElement;
+  if (!e || e === document.body) return null;
+  const box = e.getBoundingClientRect(), style = getComputedStyle(e);
+  return {top: box.top + scrollY, bottom: box.bottom + scrollY, left: box.left, seen: style.outlineStyle !== 'none',
+          width: box.width, text: (e.ariaLabel || e.textContent || e.name).trim().slice(0, 40)};
+}"""

@@ -1,7 +1,7 @@
 """The panel's pages and actions: who may, what another site may not, what samples and charts are."""
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -15,7 +15,8 @@ from tkcons import bounded, deadletters, groups, samples, web
 from tkcons.errors import UnknownLetter
 from tkcons.models import DeadLetter, Group, Sample
 from tkcons.panel.chart import HEIGHT, WIDTH, draw
-from tkcons.panel.payload import CUT, WHOLE, payload
+from tkcons.panel.payload import CUT, payload
+from tkcons.viewer.present import whole
 
 pytestmark = pytest.mark.django_db
 
@@ -128,14 +129,36 @@ def test_a_get_never_settles(admin_client):
     assert DeadLetter.objects.get().state == "waiting"
 
 
+def test_a_search_that_cannot_be_understood_says_so_and_nothing_of_how_many_letters_there_are(admin_client):
+    letter()
+    page = admin_client.get("/tkcons/deadletters?since=x", headers=HTML)
+    assert (page.status_code, "valid date" in page.content.decode()) == (400, True)
+    assert "There is no dead letter" not in page.content.decode()
+
+
+def test_times_are_in_the_zone_that_is_named_and_said_to_be_so(admin_client, settings):
+    settings.TIME_ZONE = "Asia/Tokyo"  # of an adopter's project: what is said to be UTC is, and no field takes another
+    letter(made_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    found = "/tkcons/deadletters?since=2026-01-02T03:00&until=2026-01-02T03:30"
+    assert KEY in admin_client.get(f"{found}&zone=UTC", headers=HTML).content.decode()
+    page = admin_client.get(found, headers=HTML).content.decode()
+    assert (KEY in page, '<span class="zone">Asia/Tokyo</span>' in page) == (False, True)
+    page = admin_client.get("/tkcons/deadletters?since=2026-01-02T12:00", headers=HTML).content.decode()
+    assert "2026-01-02 03:04:05 UTC" in page
+    page = admin_client.get(f"{found}&zone=Mars/Dust", headers=HTML)
+    assert (page.status_code, "The zone is none that this server knows" in page.content.decode()) == (400, True)
+
+
 def test_a_letter_is_shown_without_its_message_to_who_may_not_read_messages(client, ann):
     letter(value=b"secret")
     client.force_login(grant(ann, "view_deadletter"))
     page = client.get(f"/tkcons/deadletters/{KEY}", headers=HTML).content.decode()
+    assert client.get(f"/tkcons/deadletters/{KEY}?download").status_code == 403
     assert "secret" not in page
     assert "permission to read messages" in page
     client.force_login(grant(ann, "view_payload"))
     assert "secret" in client.get(f"/tkcons/deadletters/{KEY}", headers=HTML).content.decode()
+    assert client.get(f"/tkcons/deadletters/{KEY}?download").content == b"secret"
 
 
 def test_the_admin_shows_it_without_its_message_too(client, ann):
@@ -270,18 +293,17 @@ class TestChart:
 
 class TestPayload:
     def test_text_binary_null_and_json(self):
-        found = payload(
-            DeadLetter(key=None, value=b'{"a":1}', headers='[["h", null], ["b", "/w==", "base64"]]'), whole=True
-        )
-        assert (found.key, found.value.text) == (None, '{\n  "a": 1\n}')
+        row = DeadLetter(key=None, value=b'{"a":1}', headers='[["h", null], ["b", "/w==", "base64"]]')
+        found = whole(row, everything=False)
+        assert (found.key, found.value.kind, found.value.text) == (None, "json", '{"a":1}')
         (_, null), (_, binary) = found.headers
         assert null is None
         assert (binary.text, binary.binary) == ("ff", True)
+        assert payload(row).headers == found.headers
 
     def test_what_is_long_is_cut(self):
-        row = DeadLetter(key=b"k" * 1_000, value="ü".encode() * WHOLE, timestamp=10**18)
-        short, long = payload(row), payload(row, whole=True)
-        assert (len(short.value.text), short.value.size, short.value.cut) == (CUT // 2, 2 * WHOLE, True)
-        assert len(long.value.text) == WHOLE // 2
+        row = DeadLetter(key=b"k" * 1_000, value="ü".encode() * 100_000, timestamp=10**18)
+        short = payload(row)
+        assert (len(short.value.text), short.value.size, short.value.cut) == (CUT // 2, 200_000, True)
         assert len(short.key.text) == CUT // 3
         assert short.time is None  # no time of the calendar

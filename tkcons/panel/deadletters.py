@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from tk import access
 from tk.access import Caller
 from tk.errors import BadRequest
 from tkcons import deadletters, groups, reader
@@ -19,22 +20,24 @@ from tkcons.errors import SearchTookTooLong
 from tkcons.guard import guarded
 from tkcons.models import DeadLetter
 from tkcons.panel.confirm import ask
-from tkcons.panel.payload import payload
+from tkcons.viewer.present import whole
+from tkcons.viewer.views import download
+from tkcons.zoned import ZonedForm
 
 PAGE = 50
 
 
-class FindForm(forms.Form):
+class FindForm(ZonedForm):
     """Which letters; empty fields match everything. Times are when the letter was made."""
 
     group = forms.CharField(label=_("Group"), max_length=249, required=False)
     topic = forms.CharField(label=_("Topic"), max_length=249, required=False)
     state = forms.ChoiceField(label=_("State"), required=False, choices=[("", _("all")), *DeadLetter.State.choices])
     since = forms.DateTimeField(
-        label=_("Since (UTC)"), required=False, widget=forms.DateTimeInput({"type": "datetime-local"}, "%Y-%m-%dT%H:%M")
+        label=_("Since"), required=False, widget=forms.DateTimeInput({"type": "datetime-local"}, "%Y-%m-%dT%H:%M")
     )
     until = forms.DateTimeField(
-        label=_("Until (UTC)"), required=False, widget=forms.DateTimeInput({"type": "datetime-local"}, "%Y-%m-%dT%H:%M")
+        label=_("Until"), required=False, widget=forms.DateTimeInput({"type": "datetime-local"}, "%Y-%m-%dT%H:%M")
     )
     q = forms.CharField(label=_("Text in cause, key or value"), max_length=200, required=False)
     before = forms.CharField(max_length=100, required=False, widget=forms.HiddenInput)
@@ -44,11 +47,9 @@ class FindForm(forms.Form):
 
     def wanted(self) -> dict[str, Any]:
         """For tkcons.deadletters.find."""
-        data = dict(self.cleaned_data)
-        for name in ("since", "until"):
-            if data[name] is not None:
-                data[name] = data[name].replace(tzinfo=UTC)
-        return data | {"text": data.pop("q")}
+        return {name: value for name, value in self.cleaned_data.items() if name not in {"q", "zone"}} | {
+            "text": self.cleaned_data["q"]
+        }
 
 
 def _cursor(text: str) -> tuple[datetime, str] | None:
@@ -82,7 +83,8 @@ def listed(request: HttpRequest, caller: Caller) -> HttpResponseBase:
         last = letters[PAGE - 1]
         given = {name: value for name, value in request.GET.items() if name in form.fields and value}
         context["older"] = urlencode(given | {"before": f"{last.made_at.isoformat()}_{last.pk}"})
-    context |= {"letters": letters[:PAGE], "groups": list(groups.specs()), "searched": any(request.GET.values())}
+    searched = any(value for name, value in request.GET.items() if name != "zone")
+    context |= {"letters": letters[:PAGE], "groups": list(groups.specs()), "searched": searched}
     return render(request, "tkcons/deadletters.html", context)
 
 
@@ -90,9 +92,12 @@ def listed(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 def letter(request: HttpRequest, caller: Caller, key: str) -> HttpResponseBase:
     """One letter: what happened, and the message, if the caller may read messages."""
     found = deadletters.one(caller, key)
-    shown = payload(found, whole=True) if caller.may(reader.VIEW) else None
+    if "download" in request.GET:
+        access.require(caller, reader.VIEW)
+        return download(found.value, f"{found.topic}-{found.partition}-{found.offset}")
+    shown = whole(found, everything="all" in request.GET) if caller.may(reader.VIEW) else None
     waits = found.state in {DeadLetter.State.WAITING, DeadLetter.State.REQUESTED}
-    return render(request, "tkcons/deadletter.html", {"letter": found, "payload": shown, "waits": waits})
+    return render(request, "tkcons/deadletter.html", {"letter": found, "whole": shown, "waits": waits})
 
 
 @guarded(changes=True)

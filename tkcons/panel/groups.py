@@ -1,7 +1,7 @@
 """Groups: how they are, what is wanted of them, where they stand, and moving them."""
 
 import logging
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,6 +24,7 @@ from tkcons.models import DeadLetter, Group, Position
 from tkcons.panel.chart import draw
 from tkcons.panel.confirm import ask
 from tkcons.seeking import Target
+from tkcons.zoned import ZonedForm
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def steer(state: str, caller: Caller, names: list[str] | None = None) -> str:
     return DONE[wanted]
 
 
-class MoveForm(forms.Form):
+class MoveForm(ZonedForm):
     """Where to put a group. `target` is what tkcons.seeking.move takes."""
 
     to = forms.ChoiceField(
@@ -100,7 +101,7 @@ class MoveForm(forms.Form):
     )
     offset = forms.IntegerField(label=_("Offset"), min_value=0, max_value=2**63 - 1, required=False)
     time = forms.DateTimeField(
-        label=_("Time (UTC)"),
+        label=_("Time"),
         required=False,
         widget=forms.DateTimeInput({"type": "datetime-local", "step": 1}, format="%Y-%m-%dT%H:%M:%S"),
     )
@@ -123,7 +124,7 @@ class MoveForm(forms.Form):
         to: str = self.cleaned_data["to"]
         if to == "time":
             time: datetime = self.cleaned_data["time"]
-            return time.replace(tzinfo=UTC)
+            return time
         return int(self.cleaned_data["offset"]) if to == "offset" else to
 
     def told(self) -> str:
@@ -131,7 +132,7 @@ class MoveForm(forms.Form):
         data = self.cleaned_data
         where = dict(self.fields["to"].choices)[data["to"]]  # type: ignore[attr-defined]
         if data["to"] == "time":
-            return f"{data['time']:%Y-%m-%d %H:%M:%S} UTC"
+            return f"{data['time']:%Y-%m-%d %H:%M:%S} {data['time'].tzinfo}"
         return f"{where} {data['offset']}" if data["to"] == "offset" else str(where)
 
 

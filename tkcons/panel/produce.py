@@ -15,6 +15,7 @@ from tk.conf import settings as tk_settings
 from tk.errors import BadRequest, TkError
 from tk.record import Receipt, Record
 from tkcons.guard import guarded
+from tkcons.viewer.views import is_consumed
 
 PRODUCE = "tk.produce"
 MOST = 1_000  # messages of one form
@@ -67,6 +68,7 @@ def produce(request: HttpRequest, caller: Caller) -> HttpResponseBase:
             except TkError as error:
                 context["error"], status = error, error.status
             else:
+                context["is_consumed"] = is_consumed(form.cleaned_data["topic"])
                 context["receipts"] = [outcome for outcome in outcomes if isinstance(outcome, Receipt)]
                 context["failed"] = [outcome for outcome in outcomes if isinstance(outcome, TkError)]
         else:

@@ -1,6 +1,5 @@
 """Topics: which there are, what is in them straight from Kafka, making and deleting them."""
 
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,6 +20,9 @@ from tkcons.guard import guarded
 from tkcons.models import Position
 from tkcons.panel.confirm import ask
 from tkcons.panel.payload import payload
+from tkcons.viewer.present import whole
+from tkcons.viewer.views import download, is_consumed
+from tkcons.zoned import ZonedForm
 
 PAGE = 50  # topics on a page
 LIMITS = [25, 50, 100, 200]
@@ -69,13 +71,13 @@ def topic(request: HttpRequest, caller: Caller, name: str) -> HttpResponseBase:
     return render(request, "tkcons/topic.html", context)
 
 
-class LookForm(forms.Form):
+class LookForm(ZonedForm):
     """Where to look into a partition. Empty: at its newest messages."""
 
     partition = forms.IntegerField(label=_("Partition"), min_value=0, max_value=2**31 - 1, required=False)
     offset = forms.IntegerField(label=_("From offset"), min_value=0, max_value=2**63 - 1, required=False)
     time = forms.DateTimeField(
-        label=_("or from time (UTC)"),
+        label=_("or from time"),
         required=False,
         widget=forms.DateTimeInput({"type": "datetime-local", "step": 1}, format=TIME),
     )
@@ -85,10 +87,9 @@ class LookForm(forms.Form):
     def where(self) -> dict[str, Any]:
         """For tkcons.browse.look."""
         data = self.cleaned_data
-        time: datetime | None = data["time"]
         return {
             "offset": data["offset"],
-            "at": None if time is None or data["offset"] is not None else time.replace(tzinfo=UTC),
+            "at": None if data["offset"] is not None else data["time"],
             "before": data["before"],
             "limit": data["limit"] or 50,
         }
@@ -124,12 +125,15 @@ def peek(request: HttpRequest, caller: Caller, name: str, partition: str, offset
     number = int(offset)
     seen = browse.look(caller, name, int(partition), offset=number, limit=1)
     message = seen.messages[0] if seen.messages and seen.messages[0].offset == number else None
+    if message is not None and "download" in request.GET:
+        return download(message.value, f"{name}-{partition}-{offset}")
     context = {
         "name": name,
         "partition": partition,
         "offset": number,
         "message": message,
-        "payload": payload(message, whole=True) if message is not None else None,
+        "is_consumed": is_consumed(name),
+        "whole": whole(message, everything="all" in request.GET) if message is not None else None,
     }
     return render(request, "tkcons/peek.html", context, status=200 if message is not None else 404)
 

@@ -2,12 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
+
+from tk.record import load_headers
+from tkcons.masking import mask
+from tkcons.viewer.rows import Text, as_time, text_of
 
 SHOWN = 65_536  # bytes of a value on its page
 ALL = 4_194_304  # bytes after "show all"; what is longer is for downloading
@@ -27,6 +32,36 @@ class Shown(NamedTuple):
     text: str = ""
     html: SafeString | None = None
     cut: bool = False
+
+
+class Whole(NamedTuple):
+    """A message on its page, masked. None: a null key, a null header. time: None where the number is no time.
+
+    showable: whether "show all" can show the value, which is else for downloading.
+    """
+
+    key: Text | None
+    value: Shown
+    headers: list[tuple[str, Text | None]]
+    time: datetime | None
+    showable: bool
+
+
+def whole(row: Any, *, everything: bool) -> Whole:
+    """Of a Message or a DeadLetter."""
+    hidden = mask()
+    value = present(hidden.data(None if row.value is None else bytes(row.value)), everything=everything)
+    return Whole(
+        key=_text(hidden.data(None if row.key is None else bytes(row.key))),
+        value=value,
+        headers=[(name, _text(data)) for name, data in hidden.headers(load_headers(row.headers))],
+        time=None if row.timestamp is None else as_time(row.timestamp),
+        showable=value.size <= ALL,
+    )
+
+
+def _text(data: bytes | None) -> Text | None:
+    return None if data is None else text_of(data, len(data), SHOWN)
 
 
 class _Number(str):

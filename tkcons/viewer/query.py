@@ -3,13 +3,11 @@
 import json
 from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from django import forms
 from django.db.models import Q
 from django.http import QueryDict
-from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from tk.access import Caller
@@ -17,6 +15,7 @@ from tk.errors import BadRequest
 from tkcons.lookups import Contains
 from tkcons.masking import mask
 from tkcons.viewer.rows import Found, Place
+from tkcons.zoned import ZonedForm
 
 
 class BadQuery(BadRequest):
@@ -111,7 +110,7 @@ class Query(msgspec.Struct, frozen=True):
         return (not self.text or self.text.encode() in (row.value or b"")) and self.matches(row)
 
 
-class Form(forms.Form):
+class Form(ZonedForm):
     """The search form; its fields are the names in addresses."""
 
     topic = forms.CharField(label=_("Topic"), required=False, max_length=249)
@@ -124,7 +123,6 @@ class Form(forms.Form):
     text = forms.CharField(label=_("Text in the value"), required=False, max_length=1_000, strip=False)
     group = forms.CharField(required=False, max_length=249, widget=forms.HiddenInput)
     topic_id = forms.CharField(required=False, max_length=22, widget=forms.HiddenInput)
-    zone = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
 
     def __init__(self, data: QueryDict) -> None:
         super().__init__(data, auto_id="find-%s", label_suffix="")
@@ -146,17 +144,9 @@ class Form(forms.Form):
 
     def query(self) -> Query:
         """The query. Raises BadQuery with the first thing that is wrong."""
-        zone = timezone.get_current_timezone()
-        name = self.data.get("zone", "")
-        if name:
-            try:
-                zone = ZoneInfo(name)
-            except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-                raise BadQuery("The zone is none that this server knows.") from error
-        with timezone.override(zone):
-            if not self.is_valid():
-                field, errors = next(iter(self.errors.items()))
-                raise BadQuery(f"{field}: {errors[0]}")
+        if not self.is_valid():
+            field, errors = next(iter(self.errors.items()))
+            raise BadQuery(f"{field}: {errors[0]}")
         given = {name: value for name, value in self.cleaned_data.items() if name != "zone" and value is not None}
         return Query(**given)
 

@@ -1,5 +1,6 @@
 """/tkcons/read in a browser: the list that is searched and followed; a message; exports."""
 
+from typing import Any
 from urllib.parse import quote
 
 from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
@@ -19,9 +20,8 @@ from tkcons.viewer import lookup, search, store
 from tkcons.viewer.export import EXPORT, FORMATS, TYPES, export
 from tkcons.viewer.follow import steps
 from tkcons.viewer.lookup import Address, Stored
-from tkcons.viewer.present import ALL, present
+from tkcons.viewer.present import whole
 from tkcons.viewer.query import BadQuery, Form, Query
-from tkcons.viewer.rows import as_time
 
 PAGE = 100  # messages
 SEARCHED = ("topic", "partition", "offset", "since", "until", "key", "header", "text", "group", "topic_id", "zone")
@@ -72,11 +72,12 @@ def message(request: HttpRequest, caller: Caller, *, topic: str, partition: str,
     stored = lookup.look_up(caller, address)
     found = stored.message
     if found is None:
-        if not wants_page(request) or not (stored.places or _is_consumed(topic)):
+        if not wants_page(request) or not (stored.places or is_consumed(topic)):
             raise UnknownMessage
         return _message_page(request, caller, stored, None)
     if "download" in request.GET:
-        return _download(found)
+        place = found.position
+        return download(found.value, f"{place.topic}-{place.partition}-{found.offset}")
     if wants_page(request):
         return _message_page(request, caller, stored, found)
     return JsonResponse(as_dict(found) | {"groups": [place.group for place in stored.places]})
@@ -93,7 +94,7 @@ def export_view(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     return response
 
 
-def _is_consumed(topic: str) -> bool:
+def is_consumed(topic: str) -> bool:
     """Whether a group of this project reads the topic, though nothing of it is stored yet."""
     return any(topic in spec.topics for spec in groups.specs().values())
 
@@ -112,36 +113,27 @@ def _message_page(request: HttpRequest, caller: Caller, stored: Stored, found: M
         "stored": stored,
         "address": address,
         "steps": steps(stored, caller),
-        "suffix": suffix,
+        "kept": f"{suffix[1:]}&" if suffix else "",
     }
     if found is not None:
-        hidden = mask()
-        value = hidden.data(None if found.value is None else bytes(found.value))
-        key = hidden.data(None if found.key is None else bytes(found.key))
         older, newer = lookup.neighbours(found)
         context |= {
             "message": found,
-            "row": as_dict(found),
-            "time": None if found.timestamp is None else as_time(found.timestamp),
-            "value": present(value, everything="all" in request.GET),
-            "key": present(key, everything=False),
-            "showable": value is not None and len(value) <= ALL,
+            "whole": whole(found, everything="all" in request.GET),
             "older": f"{base}/{older}{suffix}" if older is not None else None,
             "newer": f"{base}/{newer}{suffix}" if newer is not None else None,
-            "here": f"{base}/{address.offset}{suffix}",
         }
     response = render(request, "tkcons/message.html", context, status=200 if found else 202)
     response["Cache-Control"] = "no-store"
     return response
 
 
-def _download(found: Message) -> HttpResponse:
-    """The value as it is, but for what is masked; never as something that a browser would run."""
-    value = mask().data(None if found.value is None else bytes(found.value)) or b""
-    topic = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in found.position.topic)
-    response = HttpResponse(value, content_type="application/octet-stream")
-    name = f"{topic}-{found.position.partition}-{found.offset}.bin"
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
+def download(value: Any, name: str) -> HttpResponse:
+    """The value (bytes, a memoryview or None) as it is, but for what is masked; never as what a browser would run."""
+    data = mask().data(None if value is None else bytes(value)) or b""
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
+    response = HttpResponse(data, content_type="application/octet-stream")
+    response["Content-Disposition"] = f'attachment; filename="{safe}.bin"'
     response["X-Content-Type-Options"] = "nosniff"
     response["Cache-Control"] = "no-store"
     return response

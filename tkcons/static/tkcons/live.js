@@ -2,13 +2,14 @@
 //
 // A tab that is hidden holds no connection. Of those that are seen at once at most STREAMS do, because a browser opens six to
 // a host over HTTP/1.1; further ones, and those that the server does not take, ask every two seconds.
-const KEPT = 200, STREAMS = 3, POLL = 2000, AGAIN = 30000;
+const KEPT = 200, STREAMS = 3, POLL = 2000, AGAIN = 30000, SAY = 10000; // rows, streams, then ms
 
 export function follow(showTimes) {
   const live = document.getElementById("live"), state = document.getElementById("live-state");
   const pause = document.getElementById("live-pause"), fresh = document.getElementById("live-new");
   const dropped = document.getElementById("live-dropped"), blank = document.getElementById("row");
-  const words = live.dataset;
+  const words = live.dataset, news = document.getElementById("news");
+  let unsaid = 0, saying = 0;
   let results, source = null, release = null, timer = 0, turn = 0;
   let after = "", waiting = [], missed = 0, paused = false, lost = 0, how = "away";
 
@@ -86,6 +87,15 @@ export function follow(showTimes) {
     tell();
   }
 
+  // To who does not see them, new rows are told of as a number, and not more often than can be listened to.
+  function say(number = 0) {
+    unsaid += number;
+    if (saying || !unsaid || paused) return; // while paused #live-state counts
+    news.textContent = count(words.new, unsaid);
+    unsaid = 0;
+    saying = setTimeout(() => { saying = 0; say(); }, SAY);
+  }
+
   function take(messages, place) {
     after = place || after;
     if (!messages.length) return;
@@ -93,6 +103,7 @@ export function follow(showTimes) {
     const unseen = messages.filter((message) => !seen(message));
     waiting = waiting.concat(unseen).slice(-KEPT);
     missed += unseen.length;
+    say(unseen.length);
     if (isAway()) tell(); else show();
   }
 
@@ -185,6 +196,13 @@ export function follow(showTimes) {
   document.addEventListener("visibilitychange", start);
   window.addEventListener("pagehide", stop);
   window.addEventListener("pageshow", (event) => { if (event.persisted) start(); });
-  document.addEventListener("htmx:afterSwap", (event) => { if (event.detail.target?.id === "results" || !results.isConnected) begin(); });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target?.id !== "results" && results.isConnected) return;
+    begin();
+    news.textContent = results.dataset.said;
+    if (document.activeElement === document.body) results.focus({ preventScroll: true }); // the link that was followed is gone
+  });
+  // What the server refuses is a page of its own, which says why.
+  document.addEventListener("htmx:responseError", (event) => location.assign(event.detail.pathInfo.finalRequestPath));
   begin();
 }

@@ -1,4 +1,4 @@
-// What the page of messages has beyond links and forms: times in the viewer's zone, and the live tail.
+// What the pages have beyond links and forms: times in the viewer's zone; the page of messages its live tail.
 import { follow } from "./live.js";
 
 const SECOND = 1000, UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]];
@@ -32,9 +32,9 @@ export function showTimes(root = document) {
 
 function showZone() {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const field = document.getElementById("find-zone"), name = document.getElementById("zone");
-  if (!field || !name || !zone) return;
-  const given = field.value && ["since", "until"].some((id) => document.getElementById(`find-${id}`)?.value);
+  const name = document.querySelector("form .zone"), field = name?.closest("form").elements.zone;
+  if (!field || !zone) return;
+  const given = field.value && [...field.form.querySelectorAll("[type=datetime-local]")].some((time) => time.value);
   if (!given) field.value = zone; // an address that was passed on keeps the zone it was written in
   name.textContent = field.value;
 }
@@ -48,9 +48,18 @@ function walk(event) {
   if (link) { event.preventDefault(); link.focus(); }
 }
 
+// Escape closes a menu and gives the focus back to what opened it.
+function leave(event) {
+  const menu = event.key === "Escape" && document.querySelector(".menu[open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+}
+
 showTimes();
 showZone();
 document.addEventListener("keydown", walk);
-document.addEventListener("htmx:afterSwap", () => showTimes());
+document.addEventListener("keydown", leave);
+for (const swapped of ["htmx:afterSwap", "htmx:oobAfterSwap"]) document.addEventListener(swapped, () => showTimes());
 setInterval(() => { if (!document.hidden) showTimes(); }, 30 * SECOND);
-if (document.getElementById("live")) follow(showTimes);
+if (document.getElementById("live-state")) follow(showTimes);
