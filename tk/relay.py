@@ -158,9 +158,7 @@ class Relay:
             if sender.suspects and event.id in sender.suspects and sender.in_flight:
                 break  # it goes alone, when the others are through
             where = (event.topic, event.partition)
-            if where not in looked:
-                looked[where] = self._look(*where)
-            wrong, known = looked[where]
+            wrong, known = looked.get(where) or looked.setdefault(where, self._look(*where))
             if wrong == "" or (not known and event.lane in sender.contact.firsts):
                 held.add(event.lane)
                 continue
