@@ -20,6 +20,7 @@ from django.http import HttpRequest
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils import timezone
 
+from tk.body import need_form
 from tk.conf import settings
 from tk.errors import CrossSite, Forbidden, Unauthenticated
 
@@ -154,6 +155,7 @@ def _check_csrf(request: HttpRequest) -> None:
     """Django's own check for a request that changes something and comes with a session; our views are exempt from it."""
     if request.method in {"GET", "HEAD", "OPTIONS"}:
         return
+    need_form(request)  # the token may be in it; Django reads one of several parts only once
     refused = CsrfViewMiddleware(lambda _: None).process_view(request, lambda _: None, (), {})  # type: ignore[arg-type, return-value]
     if refused is not None:
         raise CrossSite("The CSRF token is missing or wrong: send it as csrfmiddlewaretoken or X-CSRFToken.")

@@ -73,9 +73,10 @@ def refuse_half(arrived: int, told: int) -> None:
 
 def need_form(request: HttpRequest) -> None:
     """Read a form whole, before anybody acts by `request.POST`. Raises BadRequest where it does not arrive."""
-    if request.content_type != requests.FORM:
+    if request.content_type not in {requests.FORM, "multipart/form-data"}:
         return
+    length = Body(request).length  # first: Django takes it for a number without asking
     try:
-        refuse_half(len(request.body), Body(request).length)
+        refuse_half(len(request.body), length)
     except UnreadablePostError as error:
         raise BadRequest(HALF) from error

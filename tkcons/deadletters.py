@@ -210,7 +210,8 @@ def discard(ids: Collection[str], caller: Caller, using: str | None = None) -> i
 def _change(ids: Collection[str], state: DeadLetter.State, caller: Caller, using: str | None) -> int:
     require(caller, SETTLE)
     letters = DeadLetter.objects.using(using or _using()).filter(
-        pk__in=ids, state__in=[DeadLetter.State.WAITING, DeadLetter.State.REQUESTED]
+        pk__in=[key for key in ids if "\0" not in key],  # which PostgreSQL does not even compare
+        state__in=[DeadLetter.State.WAITING, DeadLetter.State.REQUESTED],
     )
     if caller.topics:
         letters = letters.filter(topic__in=_seen_topics(letters, caller))
@@ -306,11 +307,16 @@ def _headers(letter: DeadLetter) -> Headers:
 
 
 def _cause(error: BaseException) -> str:
-    return f"{type(error).__qualname__}: {error}"[:CAUSE_CHARACTERS].replace("\0", "\\0")
+    return _storable(f"{type(error).__qualname__}: {error}"[:CAUSE_CHARACTERS])
 
 
 def _traceback(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:].replace("\0", "\\0")
+    return _storable("".join(traceback.format_exception(error))[-TRACEBACK_CHARACTERS:])
+
+
+def _storable(text: str) -> str:
+    """An error may cite what no database stores as text: NUL, or half a surrogate pair, which JSON may escape."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def _bytes(value: Any) -> bytes | None:

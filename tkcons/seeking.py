@@ -114,7 +114,8 @@ def at_time(
 
     seconds: for Kafka's answer. Raises KafkaException.
     """
-    asked = TopicPartition(topic, partition, int(time.timestamp() * 1000))
+    ms = max(0, int(time.timestamp() * 1000))  # Kafka has none before 1970, and takes negative ones for other questions
+    asked = TopicPartition(topic, partition, ms)
     (answer,) = consumer.offsets_for_times([asked], timeout=seconds)
     if answer.error is not None:  # not the same as none: the end might pass messages over
         raise KafkaException(answer.error)

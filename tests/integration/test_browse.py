@@ -55,6 +55,8 @@ def test_by_time(broker, topic):
     assert producer.flush(20) == 0
     assert seen(browse.look(CODE, topic, 0, at=noon + timedelta(hours=2, minutes=1))) == ["3", "4"]
     assert seen(browse.look(CODE, topic, 0, at=noon - timedelta(days=9))) == numbers(5)
+    for early in (datetime.min.replace(tzinfo=UTC), datetime(1969, 12, 31, 23, 59, 59, 999_000, UTC)):
+        assert seen(browse.look(CODE, topic, 0, at=early)) == numbers(5)
     late = browse.look(CODE, topic, 0, at=noon + timedelta(days=9))
     assert (seen(late), late.before, late.after) == ([], 5, None)
 

@@ -105,6 +105,8 @@ def test_to_a_time_and_to_the_end(ten, send, topic):
     later = (between + timedelta(days=1)).isoformat()
     run("seek", GROUP, "--to", later)  # nothing is so late: the end
     assert Position.objects.get(group=GROUP).next_offset == 12
+    run("seek", GROUP, "--to", "1969-12-31T23:59:00+00:00")
+    assert Position.objects.get(group=GROUP).next_offset == 0
 
 
 def test_events_after_the_offset_are_no_repeats_any_more(broker, topic):

@@ -1,6 +1,7 @@
 """What handlers refuse at import, and run_consumer for the tests of our users' handlers."""
 
 import dataclasses
+import json
 
 import msgspec
 import pytest
@@ -151,6 +152,15 @@ class RunConsumer(TestCase):
         again = run_consumer(bill, [{"id": 4}])
         assert again == (1, [])
         assert DeadLetter.objects.count() == 2
+
+    def test_a_letter_cites_what_no_database_stores(self):
+        @handler("orders", group="billing", dead_letter="orders.dead", tries=1)
+        def bill(message):
+            raise ValueError(json.loads(message.value)["name"])
+
+        (letter,) = run_consumer(bill, [rb'{"name": "\ud800\u0000"}']).dead_letters
+        assert letter.cause == r"ValueError: \ud800\0"
+        assert letter.traceback.endswith("ValueError: \\ud800\\0\n")
 
     def test_kafkas_messages_keep_their_parts(self):
         seen = []

@@ -301,6 +301,10 @@ class TestPayload:
         assert (binary.text, binary.binary) == ("ff", True)
         assert payload(row).headers == found.headers
 
+    def test_half_a_surrogate_pair_is_no_text(self):
+        value = rb'{"a": "\ud800"}'
+        assert payload(DeadLetter(value=value), whole=True).value.text.encode() == value
+
     def test_what_is_long_is_cut(self):
         row = DeadLetter(key=b"k" * 1_000, value="ü".encode() * 100_000, timestamp=10**18)
         short = payload(row)

@@ -1,7 +1,7 @@
 """Pages by keyset: every message once, in order, however it is looked for; and each query on an index."""
 
 import itertools
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
@@ -186,11 +186,32 @@ def test_times_are_of_the_zone_that_the_address_names():
 
 @pytest.mark.parametrize(
     "address",
-    ["partition=x", "offset=1", "topic=a&offset=-1", "since=yesterday", "zone=Mars/Olympus", "text=%00", "zone=../etc"],
+    [
+        *(
+            "partition=x",
+            "offset=1",
+            "topic=a&offset=-1",
+            "since=yesterday",
+            "zone=Mars/Olympus",
+            "text=%00",
+            "zone=../etc",
+        ),
+        *("since=0001-01-01T00:00&zone=Asia/Tokyo", "until=9999-12-31T23:59&zone=America/Lima"),
+    ],
 )
 def test_what_cannot_be_understood_is_refused(address):
     with pytest.raises(BadQuery):
         Form(QueryDict(address)).query()
+
+
+def test_the_calendars_ends():
+    mixed()
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    for topic in ("", "orders"):
+        everything = search.find(CODE, Query(topic=topic, since=first, until=last))
+        assert everything.rows == search.find(CODE, Query(topic=topic)).rows
+        assert search.find(CODE, Query(topic=topic, until=first)).rows == []
+        assert search.find(CODE, Query(topic=topic, since=last)).rows == []
 
 
 def test_a_page_tells_from_where_on_messages_are_new():

@@ -211,6 +211,13 @@ def test_json_is_folded_and_no_digit_is_lost():
         assert part in shown.html
 
 
+def test_half_a_surrogate_pair_is_shown_as_it_was_written(client):
+    """JSON may escape it, and no page can hold it."""
+    store(r'{"a": "\ud800"}', r'{"\ud800": 1}')
+    for offset in (0, 1):
+        assert r"\ud800" in text(client.get(f"/tkcons/read/orders/0/{offset}", headers=HTML))
+
+
 @pytest.mark.parametrize("value", [b"[" * 100_000, b'{"a":' * 5_000 + b"1" + b"}" * 5_000, b"[1", b"{}x"])
 def test_what_is_too_deep_or_no_json_is_text(value):
     assert present(value, everything=False).kind in {"text", "json"}

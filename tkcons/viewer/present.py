@@ -98,13 +98,15 @@ def dump(data: bytes) -> str:
 
 
 def _folded(text: str) -> SafeString | None:
-    """The document as nested <details>; None: it is no JSON."""
+    """The document as nested <details>; None: it is no JSON, or holds what is no text."""
+    budget = [NODES]
     try:
         document = json.loads(text, parse_int=_Number, parse_float=_Number)
+        html = "".join(_node(document, 0, budget))
+        html.encode()  # JSON may escape half a surrogate pair, which no page can show
     except (ValueError, RecursionError):
         return None
-    budget = [NODES]
-    return mark_safe("".join(_node(document, 0, budget)))  # noqa: S308  every part is escaped
+    return mark_safe(html)  # noqa: S308  every part is escaped
 
 
 def _node(node: Any, depth: int, budget: list[int]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """What somebody looks for: the form that reads it from an address, and the conditions that it means."""
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -148,6 +148,11 @@ class Form(ZonedForm):
             field, errors = next(iter(self.errors.items()))
             raise BadQuery(f"{field}: {errors[0]}")
         given = {name: value for name, value in self.cleaned_data.items() if name != "zone" and value is not None}
+        for name in given.keys() & {"since", "until"}:
+            try:
+                given[name] = given[name].astimezone(UTC)
+            except OverflowError as error:  # the calendar's first or last day, in a zone
+                raise BadQuery(f"{name}: There is no such time in UTC.") from error
         return Query(**given)
 
 

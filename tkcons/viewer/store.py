@@ -72,6 +72,14 @@ SELECT place, edge, low, low + size FROM part WHERE size <= {near}
 _BEGIN = "(CAST(%s AS BIGINT), CAST(%s AS BIGINT), %s, CAST(0 AS BIGINT), CAST({size} AS BIGINT))"
 
 
+def _moved(time: datetime | None, by: timedelta) -> datetime | None:
+    """None past the calendar's ends, where nothing was stored."""
+    try:
+        return None if time is None else time + by
+    except OverflowError:
+        return None
+
+
 def _narrowed(
     where: str,
     key: str,
@@ -81,15 +89,17 @@ def _narrowed(
     alias: str,
 ) -> dict[int, Span]:
     """By place. ends: places, and in SQL the key behind each one's last row."""
-    wanted = [None if since is None else since - CLOCKS, None if until is None else until + CLOCKS]
+    wanted = [_moved(since, -CLOCKS), _moved(until, CLOCKS)]
     begin, params = [], []
     for place, size in ends:
         for edge, at in enumerate(wanted):
             if at is not None:
                 begin.append(_BEGIN.format(size=size))
                 params += [place, edge, connections[alias].ops.adapt_datetimefield_value(at)]
-    sql = _NARROWED.format(begin=", ".join(begin), where=where, key=key, near=NEAR)
     found = {place: Span(None, None) for place, _ in ends}
+    if not begin:
+        return found
+    sql = _NARROWED.format(begin=", ".join(begin), where=where, key=key, near=NEAR)
     with connections[alias].cursor() as cursor:
         cursor.execute(sql, params)
         for place, edge, low, high in cursor.fetchall():

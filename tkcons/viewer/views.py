@@ -100,9 +100,10 @@ def is_consumed(topic: str) -> bool:
 
 
 def _address(request: HttpRequest, topic: str, partition: str, offset: str) -> Address:
-    if len(partition) > 9 or len(offset) > 18:
+    topic_id = request.GET.get("topic_id", "")
+    if len(partition) > 9 or len(offset) > 18 or "\0" in topic_id:  # which PostgreSQL does not even compare
         raise UnknownMessage
-    return Address(topic, int(partition), int(offset), request.GET.get("topic_id", ""), request.GET.get("group", ""))
+    return Address(topic, int(partition), int(offset), topic_id, request.GET.get("group", ""))
 
 
 def _message_page(request: HttpRequest, caller: Caller, stored: Stored, found: Message | None) -> HttpResponse:
