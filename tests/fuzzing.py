@@ -62,6 +62,12 @@ WORDS = [
     *(b";", b"/", b"..", b"*", b"(", b"<script>", b"\x1b[0m", b"utf-8", b"base64", b"=?utf-8?q?=00?=", b"a" * 300),
 ]
 
+# What stands where a time does: the calendar's ends, the time before 1970, offsets and zones.
+TIMES = [
+    *(b"0001-01-01T00:00", b"9999-12-31T23:59:59.999999", b"1969-12-31T23:59:59.999", b"1969-12-31T23:59:59.998000"),
+    *(b"%2B14:00", b"-23:59", b"Z", b"&zone=America/St_Johns", b"&zone=Asia/Kolkata", b"&zone=../x", b"2026-02-30"),
+]
+
 
 def cases(right: Sequence[bytes], words: Sequence[bytes] = (), count: int = CASES) -> Iterator[bytes]:
     """The right ones, then what becomes of them. words: what stands in such requests, beside WORDS."""

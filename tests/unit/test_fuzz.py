@@ -7,34 +7,46 @@ import tracemalloc
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import UTC, datetime
+from io import BytesIO, TextIOWrapper
 from itertools import chain
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
 from confluent_kafka import Message
+from django.core.exceptions import DisallowedHost
 from django.http import QueryDict
 from django.test import RequestFactory
 
-from tests.fuzzing import fuzz
+from tests.fuzzing import TIMES, fuzz
 from tests.sink_contract import PLACE
-from tk import batch, lines
+from tk import access, batch, idempotency, lines, tracing
+from tk.answer import Answer, wants_json
 from tk.errors import BadRequest, TkError
 from tk.record import EVENT_ID_HEADER, Record, Text, check, dump_headers, load_headers
 from tk.request import FORM, JSON, body_limit, read
-from tkcons import repeats
+from tk.table import Rows
+from tkcons import deadletters, repeats
 from tkcons.masking import Mask
+from tkcons.models import DeadLetter
+from tkcons.panel.deadletters import FindForm
+from tkcons.panel.groups import MoveForm
+from tkcons.panel.payload import payload
 from tkcons.panel.produce import ProduceForm
-from tkcons.panel.topics import LookForm
+from tkcons.panel.topics import LookForm, TopicForm
 from tkcons.received import decoder
 from tkcons.sinks import lines as written
 from tkcons.sinks.base import Batch, Claim
 from tkcons.viewer import cursor
+from tkcons.viewer.present import present
 from tkcons.viewer.query import Form, Query
 from tkcons.viewer.rows import VALUE, text_of
-from tkrest import bodies, media
+from tkrest import bodies, consumers, media
+from tkrest import views as rest_views
 from tkrest.errors import BadRequest as BadRestRequest
-from tkrest.errors import FormatMismatch, NotAcceptable, Unprocessable, UnsupportedFormat
+from tkrest.errors import FormatMismatch, InvalidConsumer, NotAcceptable, Unprocessable, UnsupportedFormat
 from tkrest.formats import to_record
 from tkrest.produce import BODIES
 
@@ -125,18 +137,55 @@ def search(case: bytes) -> None:
     else:
         assert isinstance(query, Query)
         str(query.condition())
+        moment(query.since)
+        moment(query.until)
 
 
-def panel_form(case: bytes) -> None:
+def produce_form(case: bytes) -> None:
     form = ProduceForm(QueryDict(case))
     if form.is_valid():
         try:
             check(form.record())
         except BadRequest as error:
             refused(error)
-    look = LookForm(QueryDict(case))
-    if look.is_valid():
-        look.where()
+
+
+def look_form(case: bytes) -> None:
+    form = LookForm(QueryDict(case))
+    if form.is_valid():
+        moment(form.where()["at"])
+
+
+def find_form(case: bytes) -> None:
+    """Dead letters: what is looked for can be asked of a database."""
+    form = FindForm(QueryDict(case))
+    if form.is_valid():
+        wanted = form.wanted()
+        for at in (wanted["since"], wanted["until"], (wanted["before"] or [None])[0]):
+            moment(at)
+        assert "\0" not in str([wanted["text"], *(wanted["before"] or ())[1:]])
+
+
+def move_form(case: bytes) -> None:
+    form = MoveForm(QueryDict(case), topics=["orders"])
+    if form.is_valid():
+        form.told().encode()
+        if isinstance(form.target, datetime):
+            moment(form.target)
+        else:
+            assert form.target in {"earliest", "latest"} or 0 <= form.target < 2**63
+
+
+def topic_form(case: bytes) -> None:
+    form = TopicForm(QueryDict(case))
+    if form.is_valid():
+        assert not any("\0" in str(value) for value in form.cleaned_data.values())
+
+
+def moment(at: datetime | None) -> None:
+    """It has a place in UTC, and one among Kafka's times."""
+    if at is not None:
+        assert abs(int(at.astimezone(UTC).timestamp() * 1000)) < 2**63
 
 
 def rest(kind: type[Any]) -> Callable[[bytes], None]:
@@ -148,8 +197,13 @@ def rest(kind: type[Any]) -> Callable[[bytes], None]:
             found = bodies.read(request, kind)
             for record in getattr(found, "records", ()):
                 check(to_record(record, TOPIC, None))
+            for place in getattr(found, "offsets", ()):
+                assert 0 <= consumers._offset(place.offset) < 2**63 - 1
+            if isinstance(found, bodies.Consumer):
+                consumers._options(found)
         except (
             BadRestRequest,
+            InvalidConsumer,
             Unprocessable,
             msgspec.MsgspecError,
         ) as error:  # the last one: InvalidPayload, of a record
@@ -168,6 +222,62 @@ def rest_types(case: bytes) -> None:
             assert look(request).isascii()
         except (UnsupportedFormat, NotAcceptable, FormatMismatch) as error:
             str(error).encode()
+
+
+def rest_numbers(case: bytes) -> None:
+    request = RequestFactory().get("/", QUERY_STRING=case.decode("latin-1"))
+    for name in ("timeout", "max_bytes"):
+        try:
+            found = rest_views._natural(request, name)
+            assert found is None or 0 < found < 10**12
+        except BadRestRequest as error:
+            str(error).encode()
+
+
+def table(case: bytes) -> None:
+    """CSV for manage.py produce: each row is a record or has its error."""
+    text = TextIOWrapper(BytesIO(case), encoding="utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        for item in chain.from_iterable(Rows(text, TOPIC, "id")):
+            (refused if isinstance(item, TkError) else check)(item)
+    except BadRequest as error:
+        assert error.code  # told on standard error, which takes what is no UTF-8
+
+
+def who(case: bytes) -> None:
+    """Headers that say who asks, from where and for what."""
+    text = case.decode("latin-1")
+    names = ("HTTP_AUTHORIZATION", "HTTP_ORIGIN", "HTTP_SEC_FETCH_SITE", "HTTP_ACCEPT", "REMOTE_ADDR", "HTTP_HOST")
+    for name in names:
+        request = RequestFactory().get("/", **{name: text})
+        try:
+            access.identify(request)
+        except TkError as error:
+            refused(error)
+        except DisallowedHost:
+            continue
+        wants_json(text)
+
+
+def idempotency_key(case: bytes) -> None:
+    """It is refused before a database is asked, or is one that every database stores."""
+    name = idempotency.Name("somebody", "POST", "/tkprod", case.decode("latin-1"))
+    with mock.patch.object(idempotency, "_claim", return_value=Answer(200, "", b"")) as claim:
+        try:
+            idempotency.once(name, Record(TOPIC, b"x"), lambda receipt: Answer(200, "", b""), "default")
+        except BadRequest as error:
+            refused(error)
+            assert not claim.called
+        else:
+            assert name.key.isascii()
+            assert name.key.isprintable()
+
+
+def traced(case: bytes) -> None:
+    """A message's headers as those of a trace."""
+    pairs = [(name, case) for name in ("traceparent", "tracestate", "baggage")]
+    with tracing.processing("group", [("orders", [Message(topic="orders", value=b"", headers=pairs)])]):
+        pass
 
 
 class Order(msgspec.Struct):
@@ -194,6 +304,18 @@ def masked(case: bytes) -> None:
     shown.text.encode()
 
 
+def shown(case: bytes) -> None:
+    """A value on its page: folded JSON, text or hex, which a page can hold."""
+    for everything in (False, True):
+        found = present(case, everything=everything)
+        (found.text + (found.html or "")).encode()
+    row = DeadLetter(key=case[:9], value=case, headers=dump_headers((("a", case),)))
+    for whole in (False, True):
+        found = payload(row, whole=whole)
+        for text in (found.key, found.value, found.headers[0][1]):
+            text.text.encode()
+
+
 def message(case: bytes) -> Message:
     """key|value|name|header's value; an empty part is none."""
     key, value, name, header = (case.split(b"|", 3) + [b""] * 3)[:4]
@@ -214,6 +336,18 @@ def kafka(case: bytes) -> None:
     assert (row["topic"], row["partition"], row["offset"]) == ("orders", 3, 7)
     pairs = tuple(given.headers() or ())
     assert load_headers(dump_headers(pairs)) == pairs
+    letter = deadletters.make("group", PLACE, given, ValueError(text_in(case)), 1)
+    (letter.cause + letter.traceback).encode()
+    assert "\0" not in letter.cause + letter.traceback
+    assert all(value is None or name.encode() for name, value in deadletters._headers(letter))
+
+
+def text_in(case: bytes) -> str:
+    """What a handler's error may cite."""
+    try:
+        return str(json.loads(case))
+    except (ValueError, RecursionError):
+        return case.decode("utf-8", "surrogateescape")
 
 
 def event_id(case: bytes) -> None:
@@ -243,10 +377,31 @@ TYPES = [
     *(b"application/octet-stream", b"application/json; charset=\"utf-8\"; a*=utf-8'en'b", b"a/b; q=0.5, */*;q=0.1"),
     *(b"application/vnd.kafka.json.v2+json", b"application/vnd.kafka.binary.v2+json, application/vnd.kafka.v2+json"),
 ]
+FORMS = {
+    "produces": (produce_form, [b"topic=a&value=b&headers=a%3A+b%0Ac%3A&repeat=3&partition=0&time=2026-01-01"]),
+    "looks": (look_form, [b"partition=0&offset=2&limit=25&before=3", b"time=2026-01-01T00:00:00"]),
+    "finds letters": (
+        find_form,
+        [
+            b"group=g&topic=orders&state=waiting&q=text&before=2026-01-01T00:00:00%2B00:00_0a",
+            b"since=2026-01-01T00:00&until=2026-02-01T00:00:00Z",
+            b"since=0001-01-01T00:00%2B14:00&before=0001-01-01T00:00:00%2B14:00_a",
+        ],
+    ),
+    "moves": (
+        move_form,
+        [
+            *(b"to=offset&offset=3&topic=orders&partition=0", b"to=earliest"),
+            *(b"to=time&time=2026-01-01T00:00:00", b"to=time&time=0001-01-01T00:00%2B14:00"),
+        ],
+    ),
+    "makes a topic": (topic_form, [b"name=a&partitions=3&replication=1&cleanup.policy=compact&retention.ms=60000"]),
+}
 SEARCHES = [
     b"topic=orders&partition=1&offset=17&group=tkcons.database&topic_id=AAAAAAAAAAAAAAAAAAAAAA",
     b"since=2026-01-01T00:00&until=2026-01-02+00%3A00%3A00&zone=Europe/Berlin",
     b"key=k&header=a%3A+b&text=some+text&before=17",
+    *(b"since=0001-01-01T00:00&until=9999-12-31T23:59:59.999999", b"until=0001-01-01T00:00&zone=Asia/Tokyo"),
 ]
 REST = {
     "records in JSON": (BODIES[media.JSON], [b'{"records": [{"value": {"a": 1}, "key": null}, {"value": "x"}]}']),
@@ -279,14 +434,17 @@ READERS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     ),
     "cursor": (place, [cursor.dump(row).encode() for row in ({}, {1: 5}, {3: 0, 4: 2**40, 900: 17})]),
     "search": (search, SEARCHES),
-    "forms of the panel": (
-        panel_form,
-        [b"topic=a&value=b&headers=a%3A+b%0Ac%3A&repeat=3&partition=0&time=2026-01-01"],
-    ),
+    **{f"form that {name}": given for name, given in FORMS.items()},
     **{f"REST: {name}": (rest(kind), right) for name, (kind, right) in REST.items()},
     "REST: types": (rest_types, TYPES),
+    "REST: numbers": (rest_numbers, [b"timeout=1000&max_bytes=-1", b"max_bytes=1&async=true"]),
+    "rows": (table, [b'id,name\r\n1,a\r\n2,"b\nc"\r\n', "\ufeffid\n\nü\n".encode()]),
+    "who asks": (who, [b"Basic YTpi", b"http://testserver", b"cross-site", b"[::ffff:127.0.0.1]", b"text/html;q=0.9"]),
+    "Idempotency-Key": (idempotency_key, [b"key-1", b"2b1c9d9a-9f0e-4b61-8f0a-6c1f5a1c7e11"]),
+    "trace": (traced, [b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", b"a=b,c=d"]),
     "value": (value, [*OBJECTS, b'[{"id": 1, "name": "a"}]', b'{"id": 2}', "grüße".encode()]),
     "masked value": (masked, [b'{"card": 1, "customer": {"email": "e"}}', b'["{\\"card\\": 1}"]', *OBJECTS]),
+    "shown value": (shown, [b'{"a": ["\\u00fc", 1.10, "b"]}', b"[[1], [2]]", b"text \xc3\xbc", *OBJECTS]),
     "message": (kafka, [b'key|{"a": 1}|name|header', "ü|\0<b>|n|\xff".encode("latin-1"), b"|||"]),
     "event id": (event_id, [b"2b1c9d9a-9f0e-4b61-8f0a-6c1f5a1c7e11", b"x"]),
 }
@@ -294,7 +452,7 @@ READERS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
 
 @pytest.mark.parametrize("reader", READERS)
 def test_it_is_read_or_refused(reader: str):
-    fuzz(*READERS[reader])
+    fuzz(*READERS[reader], TIMES)
 
 
 HOSTILE = {
@@ -342,6 +500,9 @@ MEGABYTES = {
     "REST": (rest(BODIES[media.JSON]), b'{"records": [{"value": ' + b"[" * 1_000_000),
     "masked value": (masked, b'{"card": ' + b'["{\\"card\\":' * 50_000),
     "value": (value, b"[" * 1_000_000),
+    "shown value": (shown, b"[" * 200_000),
+    "wide value": (shown, b"[" + b"{}," * 80_000 + b"1]"),
+    "row without an end": (table, b'id\n"' + b"x" * 1_000_000),
     "message": (kafka, b"|" + b"<\xff" * 300_000),
 }
 
