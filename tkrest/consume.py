@@ -69,6 +69,7 @@ class Instance:
         self.used_at = time.monotonic()
         self._turn = threading.Lock()
         self._closing = False
+        self.settled = threading.Event()  # what was committed before its end has the broker's answer
         self._by_hand = False  # the client assigned the partitions itself
         self._held: set[Name] = set()  # partitions whose records are this instance's
         self._waiting: deque[Message] = deque()  # fetched, not given
@@ -362,8 +363,10 @@ class Instance:
             if confirmed:
                 try:
                     self._confirm()
-                except KafkaException as error:
+                    self._wait_for_commit()
+                except (KafkaException, RestError, TkError) as error:
                     logger.info("not committed", extra={"action": "rest", "group": self.group, "error": str(error)})
+            self.settled.set()
             self._waiting.clear()
             self._consumer.close()
 

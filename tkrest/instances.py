@@ -17,7 +17,8 @@ from tkrest.errors import InstanceExists, InstanceNotFound, TooManyInstances
 logger = logging.getLogger(__name__)
 
 TEND_SECONDS = 0.5  # between looks at the idle instances: how long the group may wait for one of them
-CLOSE_SECONDS = 5.0  # how long a request or the process's end waits for consumers to leave their groups
+CLOSE_SECONDS = 5.0  # how long a request waits for a commit, and the process's end for consumers to leave their groups
+LEAVE_SECONDS = 0.2  # how long a request waits for a group that lets its member go at once
 
 
 def owner(caller: Caller) -> tuple[object, ...]:
@@ -36,6 +37,7 @@ class Instances:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._all: dict[tuple[str, str], Instance] = {}
+        self._leaving: dict[threading.Thread, Instance] = {}  # a broker may hold a group up for minutes
         self._keeper: threading.Thread | None = None
 
     def create(self, caller: Caller, group: str, name: str | None, options: Options) -> Instance:
@@ -45,8 +47,10 @@ class Instances:
         with self._lock:
             if (group, name) in self._all:
                 raise InstanceExists
-            mine = sum(each.owner == whose for each in self._all.values())
-            if len(self._all) >= settings.MAX_INSTANCES or mine >= settings.MAX_INSTANCES_OF_CALLER:
+            self._leaving = {thread: each for thread, each in self._leaving.items() if thread.is_alive()}
+            held = [*self._all.values(), *self._leaving.values()]
+            mine = sum(each.owner == whose for each in held)
+            if len(held) >= settings.MAX_INSTANCES or mine >= settings.MAX_INSTANCES_OF_CALLER:
                 raise TooManyInstances
             made = self._all[group, name] = Instance(group, name, whose, options)
             if self._keeper is None:
@@ -63,20 +67,36 @@ class Instances:
         return found
 
     def delete(self, caller: Caller, group: str, name: str) -> None:
-        """Close the caller's instance. Raises InstanceNotFound."""
+        """Close the caller's instance: what it committed stands; it leaves its group when the broker lets it.
+
+        Raises InstanceNotFound.
+        """
         found = self.get(caller, group, name)
         with self._lock:
             if self._all.pop((group, name), None) is not found:
                 raise InstanceNotFound
-        _close(found, confirmed=True).join(CLOSE_SECONDS)
+            leaving = self._leave(found, confirmed=True)
+        found.settled.wait(CLOSE_SECONDS)
+        leaving.join(LEAVE_SECONDS)
 
     def close(self) -> None:
         """Close all of them: the process ends."""
         with self._lock:
-            left, self._all = list(self._all.values()), {}
+            for each in self._all.values():
+                self._leave(each, confirmed=False)
+            leaving, self._all = list(self._leaving), {}
         deadline = time.monotonic() + CLOSE_SECONDS
-        for thread in [_close(each, confirmed=False) for each in left]:
+        for thread in leaving:
             thread.join(max(0, deadline - time.monotonic()))
+
+    def _leave(self, instance: Instance, *, confirmed: bool) -> threading.Thread:
+        """On a thread of its own: leaving the group may wait for a broker that is down."""
+        thread = threading.Thread(
+            target=instance.close, kwargs={"confirmed": confirmed}, name="tkrest-close", daemon=True
+        )
+        self._leaving[thread] = instance
+        thread.start()
+        return thread
 
     def _keep(self) -> None:
         while True:
@@ -88,19 +108,13 @@ class Instances:
                 idle_since = time.monotonic() - settings.INSTANCE_SECONDS
                 expired = [key for key, each in self._all.items() if each.used_at < idle_since]
                 gone = [self._all.pop(key) for key in expired]
+                for each in gone:
+                    self._leave(each, confirmed=False)
                 left = list(self._all.values())
             for each in gone:
                 logger.info("instance expired", extra={"action": "rest", "group": each.group})
-                _close(each, confirmed=False)
             for each in left:
                 each.tend()
-
-
-def _close(instance: Instance, *, confirmed: bool) -> threading.Thread:
-    """On a thread of its own: leaving the group may wait for a broker that is down."""
-    thread = threading.Thread(target=instance.close, kwargs={"confirmed": confirmed}, name="tkrest-close", daemon=True)
-    thread.start()
-    return thread
 
 
 current = Instances()
