@@ -11,13 +11,19 @@ from tk.serializers import to_bytes
 
 
 class Rows:
-    """Windows of records. The value is the row as a JSON object of texts, or one column as it is; the key is a column."""
+    """Windows of records. The value is the row as a JSON object of texts, or one column as it is; the key is a column.
+
+    Raises BadRequest for a first line that cannot be read or lacks a column.
+    """
 
     def __init__(self, text: Iterator[str], topic: str, key: str = "", value: str = "") -> None:
         self._topic = topic
         self._reader = csv.reader(text, strict=True)
         self._numbers: deque[int] = deque()
-        self._header = next(self._reader, [])
+        try:
+            self._header = next(self._reader, [])
+        except csv.Error as error:
+            raise BadRequest(f"The first line, of names, cannot be read: {error}.") from error
         self._key, self._value = self._column(key), self._column(value)
 
     def _column(self, name: str) -> int | None:

@@ -206,9 +206,9 @@ def test_a_full_house_holds_little_answers_503_and_has_room_again(site: Site, re
         if server in IN_LOOP:
             # A follower has none; what has just been asked may have had another than the first one had.
             eventually(lambda: site.threads() <= threads[0] + 1, 5)
-    site.store("somebody notices")  # a write to a client that is gone frees its place
 
     def again() -> bool:
+        site.store("somebody notices")  # the second write to a client that is gone fails, and frees its place
         with site.client.stream("GET", "/tkcons/events") as answer:
             return answer.status_code == 200
 

@@ -10,7 +10,7 @@ import pytest
 from django.db import connections
 
 from tests.fuzzing import CASES
-from tests.pages import KEY, Site, fill
+from tests.strangers import KEY, Site, fill
 from tk import clusters
 
 pytestmark = [

@@ -116,6 +116,7 @@ def test_one_column_of_csv(run, sent, topic):
     [
         (b"a,b\n1,2\n", ["--format", "csv", "--key-column", "c"], "There is no column 'c'"),
         (b"", ["--format", "csv", "--key-column", "c"], "There is no column 'c'"),
+        (b'"a"b\n1\n', ["--format", "csv"], "The first line, of names, cannot be read"),
         (b"a", ["--key-column", "a"], "--format csv"),
     ],
 )

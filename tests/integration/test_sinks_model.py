@@ -5,6 +5,7 @@ MODEL_EXAMPLES: how many courses on each storage (default 60).
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -22,12 +23,13 @@ from tests.sink_contract import message
 from tk.record import EVENT_ID_HEADER
 from tkcons.errors import CannotSeek, StaleOwner
 from tkcons.models import Gap, Message, Position, SeenEvent
-from tkcons.sinks import DatabaseSink, JsonLinesSink
+from tkcons.sinks import DatabaseSink, JsonLinesSink, TextFileSink
 from tkcons.sinks.base import Batch, Claim, Place, Sink
 
 PLACES = [Place("orders", "id-1", 0), Place("orders", "id-1", 1), Place("orders", "id-2", 0)]
 OWNERS = [0, 1]
 EVENTS = ["a", "b", "c"]
+LINE = re.compile(r"ConsumerRecord\(topic='(.+?)', partition=(\d+), offset=(\d+), .* key=b'(.+?)', .*\)<br>$")
 SETTINGS = settings(
     max_examples=int(os.environ.get("MODEL_EXAMPLES", "60")),
     stateful_step_count=20,
@@ -271,6 +273,21 @@ class FileMachine(Machine):
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+class TextMachine(FileMachine):
+    """The tutorial's lines; a file a partition, for two to write at once."""
+
+    def make(self) -> Sink:
+        return TextFileSink("group", path=self.folder / "messages-{partition}.txt")
+
+    def read(self) -> dict[Place, list[int]]:
+        found: dict[Place, list[int]] = {}
+        for path in self.folder.glob("*.txt"):
+            for line in path.read_text().splitlines():
+                topic, partition, offset, key = LINE.match(line).groups()
+                found.setdefault(Place(topic, key, int(partition)), []).append(int(offset))
+        return found
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_database_sink_on_sqlite():
     run_state_machine_as_test(DatabaseMachine, settings=SETTINGS)
@@ -281,5 +298,6 @@ def test_the_database_sink_on_postgresql(postgres_alias, django_db_blocker):
         run_state_machine_as_test(PostgresMachine, settings=SETTINGS)
 
 
-def test_a_file_sink():
-    run_state_machine_as_test(FileMachine, settings=SETTINGS)
+@pytest.mark.parametrize("machine", [FileMachine, TextMachine])
+def test_a_file_sink(machine):
+    run_state_machine_as_test(machine, settings=SETTINGS)

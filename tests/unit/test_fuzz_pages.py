@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Message, TopicPartition
 from django.db import connection
 
-from tests.pages import Site, fill
+from tests.strangers import Site, fill
 from tk import clusters, sizes
 from tk.clusters import Described, Option, Partition
 from tk.testing import KafkaOutbox
