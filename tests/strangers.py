@@ -24,16 +24,21 @@ from tutorialkafka.content_type import any_content_type
 KEY = b"0" * 31
 FIND = [
     b"group=g&topic=orders&state=waiting&q=text",
-    b"since=0001-01-01T00:00%2B14:00&until=9999-12-31T23:59",
+    b"since=0001-01-01T00:00&until=9999-12-31T23:59&zone=Asia/Tokyo",
     b"since=2026-01-01T00:00&until=2026-02-01T00:00&before=2026-01-01T00:00:00%2B00:00_" + KEY,
 ]
 MOVE = [
     b"name=g&to=offset&offset=3&topic=orders&partition=0",
     b"name=g&to=time&time=2026-01-01T00:00:00",
-    b"name=g&to=time&time=0001-01-01T00:00",
+    b"name=g&to=time&time=0001-01-01T00:00&zone=Asia/Tokyo",
     b"name=g&to=earliest",
 ]
-LOOK = [b"partition=0&offset=2&limit=25", b"time=2026-01-01T00:00:00", b"before=3&limit=50", b"time=1969-12-31T23:59"]
+LOOK = [
+    b"partition=0&offset=2&limit=25",
+    b"time=2026-01-01T00:00:00",
+    b"before=3&limit=50",
+    b"time=1969-12-31T23:59&zone=UTC",
+]
 PRODUCE = [b"topic=orders&value=b&headers=a%3A+b%0Ac%3A&repeat=3&key=k", b"topic=orders&tombstone=on&repeat=1"]
 NEW = [b"name=fresh&partitions=3&replication=1&cleanup.policy=compact&retention.ms=60000"]
 SETTLE = [b"what=resend&id=%s1&id=%s2" % (KEY, KEY), b"what=discard&sure=1&id=%s1" % KEY, b"what=resend&sure=1&id=%00"]

@@ -1,5 +1,7 @@
 """Times that people type: in the zone that their browser names in the field `zone`, else in the server's."""
 
+from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django import forms
@@ -8,7 +10,8 @@ from django.utils.translation import gettext_lazy as _
 
 
 class ZonedForm(forms.Form):
-    """Its times are read in the zone that it is given. An unknown zone is an error of the field."""
+    """Its times are read in the zone that it is given. An unknown zone is an error of the field, and so is a time that UTC
+    does not have: in a zone the calendar's first day may begin before it."""
 
     zone = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
 
@@ -21,6 +24,16 @@ class ZonedForm(forms.Form):
         if name and self._zone() is None:
             raise forms.ValidationError(_("The zone is none that this server knows."))
         return name
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        for name, value in list(cleaned.items()):
+            try:
+                if isinstance(value, datetime):
+                    value.astimezone(UTC)
+            except OverflowError:
+                self.add_error(name, _("There is no such time in UTC."))
+        return cleaned
 
     def _zone(self) -> ZoneInfo | None:
         """None: none is given or it is unknown, and the server's serves."""

@@ -40,7 +40,7 @@ from tkcons.received import decoder
 from tkcons.sinks import lines as written
 from tkcons.sinks.base import Batch, Claim
 from tkcons.viewer import cursor
-from tkcons.viewer.present import present
+from tkcons.viewer.present import present, whole
 from tkcons.viewer.query import Form, Query
 from tkcons.viewer.rows import VALUE, text_of
 from tkrest import bodies, consumers, media
@@ -310,8 +310,7 @@ def shown(case: bytes) -> None:
         found = present(case, everything=everything)
         (found.text + (found.html or "")).encode()
     row = DeadLetter(key=case[:9], value=case, headers=dump_headers((("a", case),)))
-    for whole in (False, True):
-        found = payload(row, whole=whole)
+    for found in (payload(row), whole(row, everything=True)):
         for text in (found.key, found.value, found.headers[0][1]):
             text.text.encode()
 
@@ -384,7 +383,7 @@ FORMS = {
         find_form,
         [
             b"group=g&topic=orders&state=waiting&q=text&before=2026-01-01T00:00:00%2B00:00_0a",
-            b"since=2026-01-01T00:00&until=2026-02-01T00:00:00Z",
+            b"since=2026-01-01T00:00&until=2026-02-01T00:00:00Z&zone=Europe/Berlin",
             b"since=0001-01-01T00:00%2B14:00&before=0001-01-01T00:00:00%2B14:00_a",
         ],
     ),
@@ -392,7 +391,7 @@ FORMS = {
         move_form,
         [
             *(b"to=offset&offset=3&topic=orders&partition=0", b"to=earliest"),
-            *(b"to=time&time=2026-01-01T00:00:00", b"to=time&time=0001-01-01T00:00%2B14:00"),
+            *(b"to=time&time=2026-01-01T00:00:00&zone=Asia/Tokyo", b"to=time&time=0001-01-01T00:00%2B14:00"),
         ],
     ),
     "makes a topic": (topic_form, [b"name=a&partitions=3&replication=1&cleanup.policy=compact&retention.ms=60000"]),

@@ -149,10 +149,7 @@ class Form(ZonedForm):
             raise BadQuery(f"{field}: {errors[0]}")
         given = {name: value for name, value in self.cleaned_data.items() if name != "zone" and value is not None}
         for name in given.keys() & {"since", "until"}:
-            try:
-                given[name] = given[name].astimezone(UTC)
-            except OverflowError as error:  # the calendar's first or last day, in a zone
-                raise BadQuery(f"{name}: There is no such time in UTC.") from error
+            given[name] = given[name].astimezone(UTC)  # in a zone, a second more or less may be one that UTC has not
         return Query(**given)
 
 
