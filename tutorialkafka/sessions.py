@@ -4,6 +4,6 @@ from django.contrib.sessions.backends import db
 
 
 class SessionStore(db.SessionStore):
-    def _validate_session_key(self, key: str | None) -> bool:
-        """Cookies may escape any character, NUL too, which PostgreSQL does not even compare: Django would answer 500."""
-        return bool(super()._validate_session_key(key)) and "\0" not in (key or "")
+    def __init__(self, session_key: str | None = None) -> None:
+        """A cookie may escape any character, NUL too, which PostgreSQL does not even compare: Django would answer 500."""
+        super().__init__(None if session_key and "\0" in session_key else session_key)
