@@ -8,16 +8,19 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.hostile import HOSTILE
 from tests.browser.paneling import GROUP, click, write_letter
+from tests.browser.sizes import BOTH
+from tests.waiting import eventually
 from tk import clusters
 from tk.clusters import Option
-from tkcons.models import DeadLetter, Group, Member
+from tkcons.models import DeadLetter, Group, Member, Message
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.mark.kafka
-def test_everything_works_without_javascript(browser: Browser, live_server, sink):
-    context = browser.new_context(base_url=live_server.url, java_script_enabled=False, locale="en")
+@pytest.mark.parametrize("size", **BOTH)
+def test_everything_works_without_javascript(browser: Browser, live_server, sink, size):
+    context = browser.new_context(base_url=live_server.url, java_script_enabled=False, locale="en", **size)
     page = context.new_page()
     write_letter()
     page.goto("/tkcons/status")
@@ -27,6 +30,25 @@ def test_everything_works_without_javascript(browser: Browser, live_server, sink
     page.get_by_label("Value", exact=True).fill("hello")
     click(page, "Send")
     expect(page.get_by_role("status")).to_contain_text("1 message is in Kafka")
+    eventually(lambda: Message.objects.count() == 1)
+    page.get_by_role("link", name="Follow").click()
+    expect(page.locator("#message")).to_contain_text("Stored by")
+    expect(page.locator("#message time").first).to_contain_text("UTC")  # what a script turns into the viewer's
+    page.get_by_role("link", name="Messages").click()
+    page.get_by_text("Export", exact=True).click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="JSONL").click()
+    assert "hello" in download.value.path().read_text()
+    page.goto(f"/tkcons/topics/{sink}/messages")
+    page.get_by_label("From offset").fill("0")
+    click(page, "Look")
+    expect(page.locator("tbody")).to_contain_text("hello")
+    page.goto(f"/tkcons/group?name={GROUP}")
+    click(page, f"Stop {GROUP}")
+    eventually(lambda: not Member.objects.exists())
+    click(page, "Move…")
+    click(page, "Move")
+    expect(page.locator("h1")).to_have_text("Moved")
     page.goto("/tkcons/deadletters")
     page.get_by_role("checkbox").check()
     click(page, "Discard the selected…")

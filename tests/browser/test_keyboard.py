@@ -1,6 +1,9 @@
 """The pages by the keyboard alone, and for who hears them: order, sight and place of the focus, what is said."""
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from tests.browser import wcag
@@ -9,7 +12,7 @@ from tests.browser.paneling import GROUP, write_letter
 from tests.browser.sizes import BOTH
 from tests.storing import numbered, place, store
 from tkcons.errors import SearchTookTooLong
-from tkcons.models import Group
+from tkcons.models import Group, Member
 from tkcons.viewer import search
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -107,6 +110,8 @@ def test_new_messages_are_said_and_not_more_often_than_can_be_listened_to(page: 
 
 def test_a_refresh_leaves_the_focus_and_what_is_marked_and_says_what_changed(page: Page, sink_without_broker):
     place("orders", 0, GROUP, "i")
+    group, later = Group.objects.create(name=GROUP), timezone.now() + timedelta(minutes=5)  # alive throughout
+    Member.objects.create(group=group, name="m", host="h", pid=1, state="running", started_at=later, seen_at=later)
     page.clock.install()
     page.goto(f"/tkcons/group?name={GROUP}")
     refreshed = lambda: page.expect_response("**/tkcons/group?name=*")  # noqa: E731
@@ -119,7 +124,7 @@ def test_a_refresh_leaves_the_focus_and_what_is_marked_and_says_what_changed(pag
     expect(link).to_be_focused()
     expect(page.locator("#news")).to_be_empty()
     page.locator(".told").evaluate("element => { element.dataset.old = 1; getSelection().selectAllChildren(element); }")
-    Group.objects.update_or_create(name=GROUP, defaults={"desired": "running"})
+    Member.objects.update(state="failed", error="the brokers are away")
     with refreshed():
         page.clock.run_for(2_100)
     assert page.locator(".told").get_attribute("data-old") == "1"
@@ -127,7 +132,7 @@ def test_a_refresh_leaves_the_focus_and_what_is_marked_and_says_what_changed(pag
     page.evaluate("getSelection().empty()")
     with refreshed():
         page.clock.run_for(2_100)
-    expect(page.locator("#news")).to_have_text(f"{GROUP}: no process")
+    expect(page.locator("#news")).to_have_text(f"{GROUP}: failed. {GROUP}: the brokers are away")
     assert page.locator("#live [role=alert]").count() == 0  # it would be told again every two seconds
 
 

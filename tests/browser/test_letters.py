@@ -38,6 +38,7 @@ def test_a_dead_letter_is_found_looked_at_and_discarded(page: Page):
     assert (settled.state, settled.changed_by) == ("discarded", "local")
 
 
+@SIZES
 def test_several_dead_letters_are_handled_again_after_one_question(page: Page):
     for number in range(3):
         write_letter(number)

@@ -37,6 +37,7 @@ def test_a_group_is_started_paused_and_stopped_and_the_page_tells_by_itself(page
     expect(card(page)).to_contain_text("0 processes")
 
 
+@SIZES
 @pytest.mark.kafka
 def test_the_groups_page_shows_processes_partitions_and_lag(page: Page, sink, produce):
     produce(sink, *"abc")
@@ -55,6 +56,7 @@ def test_the_groups_page_shows_processes_partitions_and_lag(page: Page, sink, pr
     expect(page.locator("#partitions [data-label=Lag]")).to_have_text("2")  # as Kafka tells it
 
 
+@SIZES
 @pytest.mark.kafka
 def test_moving_is_refused_while_the_group_runs_and_done_when_it_is_stopped(page: Page, sink, produce):
     produce(sink, *"abc")
@@ -89,6 +91,7 @@ def test_where_to_move_must_be_said(page: Page, sink):
     expect(page.get_by_role("alert")).to_have_text("Say which.")
 
 
+@SIZES
 @pytest.mark.kafka
 def test_what_expired_is_skipped_after_a_question(page: Page, sink, produce, kafka_admin):
     produce(sink, "a")

@@ -47,6 +47,7 @@ def test_a_topic_from_making_to_deleting(page: Page, broker):
     eventually(lambda: name not in clusters.names())
 
 
+@SIZES
 @pytest.mark.kafka
 def test_a_partition_is_looked_into_by_offset_and_by_time(page: Page, sink, produce):
     for number in range(60):
@@ -71,6 +72,17 @@ def test_a_partition_is_looked_into_by_offset_and_by_time(page: Page, sink, prod
     page.get_by_role("link", name="31", exact=True).click()
     expect(page.locator("h1")).to_have_text(f"{sink}[0]@31")
     expect(page.locator("pre")).to_have_text("value 31")
+    produce(sink, bytes(range(256)), '{"a": {"b": 1}}', "x" * 100_000)
+    page.goto(f"/tkcons/topics/{sink}/messages/0/60")
+    expect(page.locator("pre")).to_contain_text("00000040  40 41 42")
+    page.goto(f"/tkcons/topics/{sink}/messages/0/61")
+    expect(page.locator(".json summary").first).to_contain_text("1 field")
+    page.goto(f"/tkcons/topics/{sink}/messages/0/62")
+    page.get_by_role("link", name="Show all").click()
+    expect(page.locator("pre")).to_have_text("x" * 100_000)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download").click()
+    assert download.value.path().read_bytes() == b"x" * 100_000
     page.goto(f"/tkcons/topics/{sink}/messages/0/999")
     expect(page.get_by_text("Kafka has no message at this offset")).to_be_visible()
     assert not Message.objects.exists()
