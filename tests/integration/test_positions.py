@@ -1,18 +1,30 @@
 """Where a group begins and goes on: its own position, Kafka's, topics made again or grown, what expired."""
 
+import contextlib
 import time
 from io import StringIO
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import NewPartitions
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewPartitions,
+    ResourcePatternType,
+    ResourceType,
+)
 from django.core.management import CommandError, call_command
 
 from tests.integration.consuming import QUICK, database, numbers, running, states, values
 from tests.waiting import eventually
 from tk.access import Caller
 from tkcons import groups
+from tkcons.claims import Claims
 from tkcons.models import Group, Member, Position
+from tklocal.kafka import Cluster
 
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("quick")]
 
@@ -195,3 +207,36 @@ def test_offsets_in_a_transaction_that_is_open_are_waited_for(send, broker, topi
         eventually(lambda: len(values(group)) == 6)
     consumer.close()
     assert values(group) == numbers(6, 4)
+
+
+def test_offsets_that_kafka_refuses_to_tell_are_no_reason_to_start_anew(tmp_path, settings, group):
+    """Each partition has its own answer: here this client may not see the topic for as long as it asks."""
+    rules = {"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer"}
+    with Cluster(tmp_path, port=0, options={**rules, "allow.everyone.if.no.acl.found": "true"}) as cluster:
+        settings.KAFKA_BROKER_URL, settings.TKCONS = cluster.bootstrap, {**QUICK, "START": "latest"}
+        admin = AdminClient({"bootstrap.servers": cluster.bootstrap})
+        name = (ResourceType.TOPIC, "sample-topic", ResourcePatternType.LITERAL)
+        rule = AclBinding(*name, "User:another", "*", AclOperation.DESCRIBE, AclPermissionType.ALLOW)
+
+        class Refused(Consumer):
+            def committed(self, *given, **named):
+                def told(*, refused):
+                    with contextlib.suppress(KafkaException):  # the group's coordinator begins
+                        answer = super(Refused, self).committed(*given, **named)
+                        return answer if (answer[0].error is not None) == refused else None
+
+                admin.create_acls([rule])[rule].result(10)
+                answer = eventually(lambda: told(refused=True))
+                admin.delete_acls([AclBindingFilter(*name, None, None, AclOperation.ANY, AclPermissionType.ANY)])
+                eventually(lambda: told(refused=False))
+                return answer
+
+        consumer = Refused({"bootstrap.servers": cluster.bootstrap, "group.id": group})
+        spec = database(group, "sample-topic")
+        sink = spec.sink()
+        sink.open()
+        with pytest.raises(KafkaException, match="TOPIC_AUTHORIZATION_FAILED"):
+            Claims(spec, sink, consumer).take([("sample-topic", 0)])
+        consumer.close()
+        sink.close()
+    assert not Position.objects.filter(group=group).exists()
