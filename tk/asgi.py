@@ -21,7 +21,7 @@ from tk.conf import settings
 from tk.errors import TkError
 from tk.head import Djangos, Head, Heads
 from tk.record import Receipt
-from tk.scope import REMEMBERED, Body, Gone, LaneRequest, Receive, Scope, Send, TooMuch
+from tk.scope import REMEMBERED, Body, Event, Gone, LaneRequest, Receive, Scope, Send, TooMuch
 
 
 def fast_lane(application: Any) -> "FastLane":
@@ -40,12 +40,15 @@ class FastLane:
         setting_changed.connect(self._forget)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._takes(scope):
+        if scope["type"] != "http":
             await self.application(scope, receive, send)
             return
         began = time.monotonic()
         key = Heads.key(scope)
         known = self._heads.get(key, began)
+        if known is None and not self._takes(scope):
+            await self.application(scope, receive, send)
+            return
         head = known or Head(scope)
         body = Body(receive, head.length)
         try:
@@ -114,23 +117,25 @@ class FastLane:
             return await aproducer.send(head.record(data), here)
         given, pieces = await bulk.produce(head, body, here)
         async with aclosing(pieces):
-            await self._begin(head, given, send)
+            await send(self._start(head, given))
             async for piece in pieces:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         return None
 
     async def _send(self, head: Head, given: Answer, send: Send) -> None:
-        await self._begin(head, given, send, (b"content-length", b"%d" % len(given.body)))
+        await send(self._start(head, given, (b"content-length", b"%d" % len(given.body))))
         await send({"type": "http.response.body", "body": given.body})
 
-    async def _begin(self, head: Head, given: Answer, send: Send, *more: tuple[bytes, bytes]) -> None:
+    def _start(self, head: Head, given: Answer, *more: tuple[bytes, bytes]) -> Event:
         key = (head.place, given.status, given.content_type)
         headers = self._headers.get(key)
         if headers is None:
             headers = self._headers[key] = bypass.headers(head.request, given)
-        own = [(name.encode("ascii"), value.encode("ascii")) for name, value in given.headers]
-        await send({"type": "http.response.start", "status": given.status, "headers": [*more, *headers, *own]})
+        told = [*more, *headers]
+        for name, value in given.headers:
+            told.append((name.encode("ascii"), value.encode("ascii")))
+        return {"type": "http.response.start", "status": given.status, "headers": told}
 
     def _forget(self, **kwargs: object) -> None:
         self._ours.clear()

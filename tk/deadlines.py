@@ -34,15 +34,22 @@ class Deadlines:
 
     def set(self, late: Callable[[], object]) -> Deadline:
         """REQUEST_TIMEOUT from now."""
-        if not self._set:
-            self._loop.call_later(WATCH_SECONDS, self._look)
         deadline = Deadline(self._loop.time() + settings.REQUEST_TIMEOUT, late)
-        self._set.append(deadline)
+        self._add(deadline)
         return deadline
 
     def within(self, error: type[Exception]) -> "_Within":
         """A block of the running task, which is left with the error after REQUEST_TIMEOUT."""
-        return _Within(self, self._loop, error)
+        task = asyncio.current_task(self._loop)  # without the argument Python 3.11 asks the kernel for the process id
+        assert task is not None  # noqa: S101  it is called in coroutines
+        deadline = _Within(self._loop.time() + settings.REQUEST_TIMEOUT, task, error)
+        self._add(deadline)
+        return deadline
+
+    def _add(self, deadline: Deadline) -> None:
+        if not self._set:
+            self._loop.call_later(WATCH_SECONDS, self._look)
+        self._set.append(deadline)
 
     def _look(self) -> None:
         now = self._loop.time()
@@ -55,21 +62,19 @@ class Deadlines:
             self._loop.call_later(WATCH_SECONDS, self._look)
 
 
-class _Within:
-    __slots__ = ("_deadline", "_error", "_task")
+class _Within(Deadline):
+    __slots__ = ("_error", "_task")
 
-    def __init__(self, deadlines: Deadlines, loop: asyncio.AbstractEventLoop, error: type[Exception]) -> None:
-        task = asyncio.current_task(loop)  # without the argument Python 3.11 asks the kernel for the process id
-        assert task is not None  # noqa: S101  it is called in coroutines
+    def __init__(self, at: float, task: "asyncio.Task[object]", error: type[Exception]) -> None:
+        super().__init__(at, task.cancel)
         self._task = task
-        self._deadline = deadlines.set(task.cancel)
         self._error = error
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, *args: object) -> None:
-        self._deadline.met()
+        self.met()
         # The task may have been cancelled by the server as well: then it stays so.
-        if kind is asyncio.CancelledError and self._deadline.missed and not self._task.uncancel():
+        if kind is asyncio.CancelledError and self.missed and not self._task.uncancel():
             raise self._error from None

@@ -106,6 +106,7 @@ class Heads:
         return (
             scope["method"],
             scope["path"],
+            scope.get("root_path"),
             scope.get("query_string"),
             scope.get("scheme"),
             client and client[0],
@@ -119,7 +120,7 @@ class Heads:
 
     def put(self, key: Any, head: Head) -> None:
         """Remember an admitted head of a POST: a GET has its message in the head."""
-        if not head.posted or sum(len(text) for pair in key[6:] for text in pair) > MAX_BYTES:
+        if not head.posted or sum(len(text) for pair in key[7:] for text in pair) > MAX_BYTES:
             return
         if len(self._known) >= REMEMBERED:
             self._known.clear()

@@ -102,12 +102,14 @@ class Body:
         """The whole body, which has REQUEST_TIMEOUT to arrive. Raises TooMuch, SlowBody or Gone."""
         if self.length > limit:
             raise TooMuch
-        parts, size, more = list[bytes](), 0, True
+        parts: list[bytes] = []
+        size, more = 0, True
         with deadlines.within(SlowBody):
             while more:
                 event = await self._next()
-                parts.append(event.get("body", b""))
-                size += len(parts[-1])
+                piece = event.get("body", b"")
+                parts.append(piece)
+                size += len(piece)
                 if size > limit:
                     raise TooMuch
                 # All that it told of is here. Granian's event that nothing follows is one more turn of the loop.

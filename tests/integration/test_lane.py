@@ -256,6 +256,7 @@ def test_a_head_that_is_remembered_says_nothing_of_the_body(both, read, topic):
         ({"query_string": b"key=1&partition=7"}, 400),
         ({"headers": [(b"host", b"localhost"), (b"content-type", b"image/png")]}, 415),
         ({"method": "PUT"}, 405),
+        ({"root_path": "/tkprod"}, 404),
         ({"server": ("localhost", 443), "scheme": "https"}, 200),
     ],
 )
