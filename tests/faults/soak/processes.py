@@ -8,7 +8,7 @@ from contextlib import suppress
 import psutil
 
 from tests.faults.soak.system import System
-from tests.faults.stand import GROUPS, SECOND, eventually
+from tests.faults.stand import GROUPS, SECOND, SECONDS, eventually
 from tests.faults.strangers import strangers
 from tests.faults.test_consumers import DATABASE, FILE, HANDLER
 
@@ -25,26 +25,29 @@ def _member(system: System) -> psutil.Process:
     return system.draw.choice(children) if children else psutil.Process(parent.pid)
 
 
-def _wait_dead(pid: int) -> None:
-    """A signal takes its time: until then the process would count as running, and nobody would start another."""
+def _wait_dead(system: System, pid: int) -> None:
+    """The end of a process with many threads takes its time: until then it counts as running, and nobody starts another."""
+    for child in system.consumers:
+        if child.pid == pid:
+            child.wait()
+            return
     with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        eventually(lambda: process.status() == psutil.STATUS_ZOMBIE)
+        psutil.Process(pid).wait(SECONDS)  # its supervisor's
 
 
 def a_member_dies(system: System) -> None:
     member = _member(system)
     with suppress(psutil.NoSuchProcess):
         member.kill()
-    _wait_dead(member.pid)
+    _wait_dead(system, member.pid)
 
 
 def a_member_dies_at_a_step(system: System) -> None:
-    _wait_dead(system.stand.kill_at(system.draw.choice([*DATABASE, *FILE, *HANDLER])))
+    _wait_dead(system, system.stand.kill_at(system.draw.choice([*DATABASE, *FILE, *HANDLER])))
 
 
 def a_member_dies_inside_dead_lettering(system: System) -> None:
-    _wait_dead(system.stand.kill_at(system.draw.choice(LETTER)))
+    _wait_dead(system, system.stand.kill_at(system.draw.choice(LETTER)))
 
 
 def a_member_sleeps(system: System) -> None:
