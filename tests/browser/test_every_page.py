@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.hostile import HOSTILE
+from tests.browser.hostile import HOSTILE, PARSED
 from tests.browser.paneling import GROUP, click, write_letter
 from tests.browser.sizes import BOTH
 from tests.waiting import eventually
@@ -91,16 +91,6 @@ def test_every_page_fits_a_phone(browser: Browser, live_server, sink, produce, s
 
 
 ACTIVE = ":is(script, img, iframe, style, math, svg[onload], a[hx-get])"
-# Pages of one kind are read by the browser's parser all at once; of each kind one is opened. Those with what is active.
-PARSED = """async ([addresses, active]) => {
-  const wrong = [];
-  await Promise.all(addresses.map(async (address) => {
-    const answer = await fetch(address, {headers: {Accept: 'text/html'}});
-    const read = new DOMParser().parseFromString(await answer.text(), 'text/html');
-    if (!answer.ok || !read.querySelector('main h1') || read.querySelector(active)) wrong.push(address);
-  }));
-  return wrong;
-}"""
 
 
 @pytest.mark.kafka
