@@ -1,0 +1,40 @@
+"""What a consumer instance of the REST Proxy does when its choice is given up, with what brokers only do now and then."""
+
+import threading
+import time
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from tests.unit.test_fuzz_rest import Consumer
+from tkrest import consume
+from tkrest.consume import Instance, Options
+from tkrest.media import JSON
+
+
+@pytest.fixture
+def instance(monkeypatch) -> Instance:
+    monkeypatch.setattr(consume, "Consumer", Consumer)
+    return Instance("g", "one", "somebody", Options(JSON, "earliest"))
+
+
+def test_giving_up_a_choice_does_not_wait_for_a_group_that_is_held_up(instance, monkeypatch):
+    goes_on = threading.Event()
+    monkeypatch.setattr(Consumer, "close", lambda self: goes_on.wait(20))
+    monkeypatch.setattr(consume, "ANSWER_SECONDS", 0.1)
+    instance.subscribe(["orders"])
+    began = time.monotonic()
+    instance.unsubscribe()
+    assert time.monotonic() - began < 5
+    goes_on.set()
+
+
+def test_what_comes_late_for_a_choice_that_was_given_up_changes_nothing(instance):
+    instance.subscribe(["orders"])
+    before = instance._consumer
+    instance.unsubscribe()
+    instance.assign([("payments", 0)])
+    instance._on_assign(before, [TopicPartition("orders", 1)])
+    assert instance.assignment() == [("payments", 0)]
+    instance._on_revoke(before, [TopicPartition("payments", 0)])
+    assert instance.assignment() == [("payments", 0)]
