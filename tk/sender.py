@@ -15,6 +15,7 @@ from tk.store import Event, Sent
 
 IN_FLIGHT = 10_000  # events sent and not yet acknowledged, at most
 STALL_SECONDS = 0.5  # how long a slow partition holds up the others
+LINGER_MS = 5  # where much waits; after it librdkafka's thread turns in a loop until the last request is answered
 PACE_SECONDS = 0.005  # between reads of small batches, and what each event adds that is on its way and left out
 PACE_EACH = 0.000_02
 
@@ -83,11 +84,14 @@ class Sender:
             return True
 
     def wait(self, left: int = 0, come: Callable[[], bool] | None = None) -> None:
-        """Until no more than `left` events are unacknowledged, or long enough; with `come`, until others have come."""
+        """Until no more than `left` events are unacknowledged, or long enough; with `come`, until others have come.
+
+        Where none shall be left, none lingers for company.
+        """
         began = monotonic()
         look_at = began + PACE_SECONDS + PACE_EACH * len(self.in_flight)
         while self._producer is not None and len(self.in_flight) > left and not self.broken:
-            self._poll(0.02 if come is None else PACE_SECONDS)
+            self._poll(0.02 if come is None else PACE_SECONDS, flush=not left)
             now = monotonic()
             if not self._going() or now > began + STALL_SECONDS:
                 return
@@ -120,7 +124,7 @@ class Sender:
                     # key's order puts first. The producer is of no use then, and another is made.
                     "enable.gapless.guarantee": True,
                     "message.timeout.ms": 0,  # the outbox keeps messages: there is no reason to give one up
-                    "linger.ms": settings.LINGER_MS,
+                    "linger.ms": LINGER_MS,
                     "queue.buffering.max.messages": IN_FLIGHT,
                     "message.max.bytes": settings.MAX_VALUE_BYTES + settings.MAX_KEY_BYTES + 65_536,
                     "error_cb": self._on_error,
@@ -161,9 +165,9 @@ class Sender:
         else:
             self.suspects.add(event.id)
 
-    def _poll(self, seconds: float) -> None:
+    def _poll(self, seconds: float, *, flush: bool = False) -> None:
         try:
             if self._producer is not None:
-                self._producer.poll(seconds)
+                (self._producer.flush if flush else self._producer.poll)(seconds)
         except KafkaException as error:  # a fatal error is raised here, before the reports of what it did
             self.broken = self.broken or error.args[0].str()
