@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import select
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 
 
@@ -20,8 +22,18 @@ def foreground() -> Iterator[None]:
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # sent to who hands the terminal over from the background
     os.setpgid(0, 0)
     os.tcsetpgrp(terminal, os.getpgrp())
+    threading.Thread(target=_hang_up, args=[terminal], name="terminal", daemon=True).start()
     try:
         yield
     finally:
         with contextlib.suppress(OSError):  # the terminal was closed
             os.tcsetpgrp(terminal, before)
+
+
+def _hang_up(terminal: int) -> None:
+    """SIGHUP to this process when the terminal is closed: the kernel sends it to the session's leader alone, and where that
+    is `make`, it waits for us."""
+    closing = select.poll()
+    closing.register(terminal, 0)
+    if any(event & select.POLLHUP for _, event in closing.poll()):
+        os.kill(os.getpid(), signal.SIGHUP)

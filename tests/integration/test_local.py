@@ -18,7 +18,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
-from tests.acceptance.newcomer import free_port
+from tests.acceptance.newcomer import TERMINAL, free_port
 from tests.waiting import eventually
 from tklocal import artifacts, kafka
 from tklocal.child import Child
@@ -305,6 +305,29 @@ def test_a_closed_terminal_does_not_keep_parts_from_their_end(tmp_path):
     family = [psutil.Process(part.child.pid) for part in supervisor.parts]
     supervisor.stop()
     assert psutil.wait_procs(family, 5)[1] == []
+
+
+def test_a_terminal_that_is_closed_asks_for_the_end_under_make_too(tmp_path):
+    """`make` as the session's leader, as in `ssh -t host make run`: it alone hears of it, and waits."""
+    told = tmp_path / "told"
+    code = (
+        "import sys; from tklocal import terminal; from tklocal.waiting import Ending\n"
+        "def tell(text):\n open(sys.argv[1], 'w').write(text)\n"
+        "ending = Ending()\n"
+        "with terminal.foreground():\n tell('waits'); ending.wait(60); tell(f'asked: {ending.asked}')"
+    )
+    leader = ["sh", "-c", "trap '' HUP; \"$@\"; exit", "sh", sys.executable, "-c", code, str(told)]
+    on_terminal = subprocess.Popen(
+        [sys.executable, "-c", TERMINAL, *leader],
+        env={**os.environ, "MAKELEVEL": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    eventually(lambda: told.exists() and told.read_text() == "waits")
+    on_terminal.kill()
+    on_terminal.communicate()
+    eventually(lambda: told.read_text() == "asked: True")
 
 
 def test_a_part_that_dies_for_hours_is_still_started(tmp_path):
