@@ -7,7 +7,7 @@ import msgspec
 
 from tk.record import load_headers
 from tkcons.masking import mask
-from tkcons.viewer.rows import HEADERS, Text, as_time, text_of
+from tkcons.viewer.rows import HEADERS, Text, as_time, beginning
 
 CUT = 600  # bytes of a value in a list; keys and headers have a third of it
 
@@ -28,12 +28,8 @@ def payload(row: Any) -> Payload:
     value = hidden.data(None if row.value is None else bytes(row.value))
     headers = hidden.headers(load_headers(row.headers))
     return Payload(
-        key=_text(key, CUT // 3),
-        value=_text(value, CUT),
-        headers=[(name[:200], _text(data, CUT // 3)) for name, data in headers[:HEADERS]],
+        key=beginning(key, CUT // 3),
+        value=beginning(value, CUT),
+        headers=[(name[:200], beginning(data, CUT // 3)) for name, data in headers[:HEADERS]],
         time=None if row.timestamp is None else as_time(row.timestamp),
     )
-
-
-def _text(data: bytes | None, limit: int) -> Text | None:
-    return None if data is None else text_of(data, len(data), limit)

@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 
 from tk.record import load_headers
 from tkcons.masking import mask
-from tkcons.viewer.rows import Text, as_time, text_of
+from tkcons.viewer.rows import Text, as_time, beginning
 
 SHOWN = 65_536  # bytes of a value on its page
 ALL = 4_194_304  # bytes after "show all"; what is longer is for downloading
@@ -52,16 +52,12 @@ def whole(row: Any, *, everything: bool) -> Whole:
     hidden = mask()
     value = present(hidden.data(None if row.value is None else bytes(row.value)), everything=everything)
     return Whole(
-        key=_text(hidden.data(None if row.key is None else bytes(row.key))),
+        key=beginning(hidden.data(None if row.key is None else bytes(row.key)), SHOWN),
         value=value,
-        headers=[(name, _text(data)) for name, data in hidden.headers(load_headers(row.headers))],
+        headers=[(name, beginning(data, SHOWN)) for name, data in hidden.headers(load_headers(row.headers))],
         time=None if row.timestamp is None else as_time(row.timestamp),
         showable=value.size <= ALL,
     )
-
-
-def _text(data: bytes | None) -> Text | None:
-    return None if data is None else text_of(data, len(data), SHOWN)
 
 
 class _Number(str):

@@ -158,6 +158,11 @@ def text_of(data: bytes, size: int, limit: int) -> Text:
     return Text(text, size, cut=cut)
 
 
+def beginning(data: bytes | None, limit: int) -> Text | None:
+    """The same of bytes that are all there; None of a null."""
+    return None if data is None else text_of(data, len(data), limit)
+
+
 def _text(data: bytes | None, size: int, limit: int, hidden: Mask) -> Text | None:
     if data is None:
         return None
