@@ -19,6 +19,7 @@ from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils import timezone
+from django.utils.translation import gettext_noop as _
 
 from tk.body import need_form
 from tk.conf import settings
@@ -67,9 +68,11 @@ def require(caller: Caller, permission: str, topic: str | None = None) -> None:
     if not caller.may(permission):
         if not caller.name:
             raise Unauthenticated
-        raise Forbidden(f"{caller.name} lacks the permission {permission}.")
+        raise Forbidden(_("%(name)s lacks the permission %(permission)s."), name=caller.name, permission=permission)
     if topic is not None and not allows(caller, topic):
-        raise Forbidden(f"The topic {topic!r} is not among those that requests may name: see TK['TOPICS'].")
+        raise Forbidden(
+            _("The topic %(topic)r is not among those that requests may name: see TK['TOPICS']."), topic=topic
+        )
 
 
 def allows(caller: Caller, topic: str) -> bool:
@@ -158,7 +161,7 @@ def _check_csrf(request: HttpRequest) -> None:
     need_form(request)  # the token may be in it; Django reads one of several parts only once
     refused = CsrfViewMiddleware(lambda _: None).process_view(request, lambda _: None, (), {})  # type: ignore[arg-type, return-value]
     if refused is not None:
-        raise CrossSite("The CSRF token is missing or wrong: send it as csrfmiddlewaretoken or X-CSRFToken.")
+        raise CrossSite(_("The CSRF token is missing or wrong: send it as csrfmiddlewaretoken or X-CSRFToken."))
 
 
 def new_token() -> tuple[str, str]:

@@ -138,7 +138,7 @@ class OutboxEventAdmin(BigTable, EventBase):
         try:
             count = change([event.pk for event in failed], _caller(request), queryset.db)
         except TkError as error:
-            self.message_user(request, str(error), messages.ERROR)
+            self.message_user(request, error.shown, messages.ERROR)
             return None
         text = ngettext("%(count)d event changed.", "%(count)d events changed.", count)
         self.message_user(request, text % {"count": count}, messages.SUCCESS)

@@ -12,6 +12,7 @@ from typing import Any, cast
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec
+from django.utils.translation import gettext_noop as _
 
 from tk import topics, trail
 from tk.access import Caller, require
@@ -171,7 +172,7 @@ def configuration(name: str) -> list[Option]:
     resource = ConfigResource(ConfigResource.Type.TOPIC, name)
     entries = _answer(topics.client().describe_configs([resource], request_timeout=ASK_SECONDS)[resource])
     if entries is None:
-        raise UnknownTopic(f"The broker has no topic {name!r}.")
+        raise UnknownTopic(_("The broker has no topic %(topic)r."), topic=name)
     own = 1  # DYNAMIC_TOPIC_CONFIG, which confluent_kafka gives as a number
     return [Option(key, entry.value, entry.source == own) for key, entry in sorted(entries.items())]
 
@@ -191,12 +192,14 @@ def create(
     """
     require_topic(caller, MANAGE, name)
     if partitions != -1 and not 1 <= partitions <= MAX_PARTITIONS:
-        raise InvalidPartition(f"A topic made here has 1 to {MAX_PARTITIONS} partitions.")
+        raise InvalidPartition(_("A topic made here has 1 to %(most)d partitions."), most=MAX_PARTITIONS)
     if replication != -1 and not 1 <= replication < 2**15:
         raise InvalidReplication
     options = {key: value for key, value in (config or {}).items() if value != ""}
     if unknown := sorted(options.keys() - set(CONFIG)):
-        raise InvalidConfig(f"{unknown[0]!r} cannot be set here; known: {', '.join(CONFIG)}.")
+        raise InvalidConfig(
+            _("%(name)r cannot be set here; known: %(known)s."), name=unknown[0], known=", ".join(CONFIG)
+        )
     new = NewTopic(name, partitions, replication, config=options)
     _change(topics.client().create_topics([new], request_timeout=CHANGE_SECONDS)[name], name)
     logger.warning("topic created", extra={"action": "create_topic", "topic": name, "by": caller.name})
@@ -224,7 +227,7 @@ def require_topic(caller: Caller, permission: str, name: str) -> None:
     require(caller, permission)  # first: who may do nothing learns nothing
     check_topic(name)
     if is_internal(name):
-        raise Forbidden(f"{name!r} is an internal topic: it is left alone here.")
+        raise Forbidden(_("%(topic)r is an internal topic: it is left alone here."), topic=name)
     require(caller, permission, name)
 
 
@@ -256,7 +259,7 @@ def _answer(asked: "Future[Any]") -> Any:
 
 
 def _down(error: KafkaException) -> NotSent:
-    return NotSent(f"Kafka does not answer ({error.args[0].str()}): try again.")
+    return NotSent(_("Kafka does not answer (%(error)s): try again."), error=error.args[0].str())
 
 
 _ERRORS: dict[int, type[TkError]] = {
@@ -279,8 +282,12 @@ def _change(asked: "Future[Any]", name: str) -> None:
             raise _ERRORS[told.code()](told.str()) from error
         if told.code() in {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}:
             raise OutcomeUnknown(
-                f"The brokers did not answer in time: whether {name!r} was changed is not known. Look before trying again."
+                _(
+                    "The brokers did not answer in time: whether %(topic)r was changed is not known. "
+                    "Look before trying again."
+                ),
+                topic=name,
             ) from error
-        raise BrokerRefused(f"The broker refused: {told.str()}") from error
+        raise BrokerRefused(_("The broker refused: %(error)s"), error=told.str()) from error
     finally:
         topics.metadata.forget()

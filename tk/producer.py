@@ -14,6 +14,7 @@ from typing import cast
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaError, KafkaException, Message
 from confluent_kafka import Producer as Client
 from django.core.signals import setting_changed
+from django.utils.translation import gettext_noop as _
 
 from tk import clock, topics, tracing
 from tk.client import client_config
@@ -183,16 +184,16 @@ def failure(error: KafkaError, topic: str) -> TkError:
     if code in _NOT_SENT:
         return NotSent()
     if code == KafkaError.MSG_SIZE_TOO_LARGE:
-        return TooLarge("The broker takes no message of this size: see message.max.bytes.")
+        return TooLarge(_("The broker takes no message of this size: see message.max.bytes."))
     if code == KafkaError.INVALID_TIMESTAMP:
         return InvalidTimestamp(
-            "The broker refused the timestamp: see message.timestamp.before.max.ms and after.max.ms."
+            _("The broker refused the timestamp: see message.timestamp.before.max.ms and after.max.ms.")
         )
     if code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}:
         topics.metadata.forget()
-        return UnknownTopic(f"The broker has no topic {topic!r}: create it first.")
+        return UnknownTopic(_("The broker has no topic %(topic)r: create it first."), topic=topic)
     if code in _REFUSED:
-        return BrokerRefused(f"The broker refused the message: {error.str()}")
+        return BrokerRefused(_("The broker refused the message: %(error)s"), error=error.str())
     # Timed out, purged, a broken connection, a lost sequence number: it may have been appended before. A purge is among
     # them, for a record that waits in the queue may have been tried.
     return OutcomeUnknown()
@@ -257,7 +258,9 @@ def misplaced(record: Record, topic: topics.Topic) -> InvalidPartition | None:
     """The error of a record whose partition the topic has not."""
     if record.partition is None or record.partition < topic.partitions:
         return None
-    return InvalidPartition(f"Topic {topic.name!r} has the partitions 0 to {topic.partitions - 1}.")
+    return InvalidPartition(
+        _("Topic %(topic)r has the partitions 0 to %(last)d."), topic=topic.name, last=topic.partitions - 1
+    )
 
 
 def send(record: Record, event_id: uuid.UUID | None = None) -> Receipt:

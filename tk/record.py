@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Annotated
 
 import msgspec
+from django.utils.translation import gettext_noop as _
 
 from tk.conf import settings
 from tk.errors import (
@@ -78,11 +79,17 @@ def check(record: Record) -> None:
     check_topic(record.topic)
     value, key = record.value, record.key
     if value is None and key is None:
-        raise MissingMessage("There is no message. A tombstone (a null message) needs a key.")
+        raise MissingMessage(_("There is no message. A tombstone (a null message) needs a key."))
     if value is not None and len(value) > settings.MAX_VALUE_BYTES:
-        raise TooLarge(f"The message has {len(value)} bytes; at most {settings.MAX_VALUE_BYTES} are taken.")
+        raise TooLarge(
+            _("The message has %(size)d bytes; at most %(most)d are taken."),
+            size=len(value),
+            most=settings.MAX_VALUE_BYTES,
+        )
     if key is not None and len(key) > settings.MAX_KEY_BYTES:
-        raise InvalidKey(f"The key has {len(key)} bytes; at most {settings.MAX_KEY_BYTES} are taken.")
+        raise InvalidKey(
+            _("The key has %(size)d bytes; at most %(most)d are taken."), size=len(key), most=settings.MAX_KEY_BYTES
+        )
     if record.headers:
         check_headers(record.headers)
     if record.partition is not None and not 0 <= record.partition < 2**31:
@@ -98,7 +105,11 @@ def check_headers(headers: Headers) -> None:
     for name, value in headers:
         size += _name_bytes(name) + len(value or b"")
     if size > settings.MAX_HEADERS_BYTES:
-        raise InvalidHeader(f"The headers have {size} bytes; at most {settings.MAX_HEADERS_BYTES} are taken.")
+        raise InvalidHeader(
+            _("The headers have %(size)d bytes; at most %(most)d are taken."),
+            size=size,
+            most=settings.MAX_HEADERS_BYTES,
+        )
 
 
 def with_event_id(record: Record, event_id: uuid.UUID) -> Record:
@@ -122,9 +133,9 @@ def check_names(names: Collection[str]) -> None:
 def _name_bytes(name: str) -> int:
     """The length of a header's name that may be used."""
     if not name or not name.isprintable():
-        raise InvalidHeader("A header's name is not empty and has no control characters.")
+        raise InvalidHeader(_("A header's name is not empty and has no control characters."))
     if name.lower() == EVENT_ID_HEADER:
-        raise InvalidHeader(f"The header {EVENT_ID_HEADER} is reserved.")
+        raise InvalidHeader(_("The header %(name)s is reserved."), name=EVENT_ID_HEADER)
     return len(name.encode())
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.utils.translation import gettext_noop as _
 
 from tk.conf import settings
 from tk.errors import InvalidRecord, RegistryUnavailable
@@ -63,12 +64,14 @@ class Format:
             return self._made[1](value, SerializationContext(topic, MessageField.VALUE))
         except SchemaRegistryError as error:
             if error.http_status_code >= 500:
-                raise RegistryUnavailable(f"The schema registry answers {error}: try again.") from error
-            raise InvalidRecord(f"The schema registry refuses: {error}") from error
+                raise RegistryUnavailable(
+                    _("The schema registry answers %(error)s: try again."), error=error
+                ) from error
+            raise InvalidRecord(_("The schema registry refuses: %(error)s"), error=error) from error
         except Exception as error:
             if _is_transport(error):
                 raise RegistryUnavailable from error
-            raise InvalidRecord(f"The value does not fit its schema: {error}") from error
+            raise InvalidRecord(_("The value does not fit its schema: %(error)s"), error=error) from error
 
 
 def _is_transport(error: Exception) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 from django.core.signals import setting_changed
+from django.utils.translation import gettext_noop as _
 
 from tk.client import client_config
 from tk.conf import settings
@@ -58,7 +59,7 @@ class Metadata:
         if entry is None or now - entry[0] > (min(age, REST_SECONDS) if entry[1] is None else age):
             entry = self._ask(name, now)
         if entry[1] is None:
-            raise UnknownTopic(f"The broker has no topic {name!r}: create it first.")
+            raise UnknownTopic(_("The broker has no topic %(topic)r: create it first."), topic=name)
         return entry[1]
 
     def known(self, name: str) -> tuple[float, Topic | None]:
@@ -79,7 +80,7 @@ class Metadata:
                 topic = self._describe(name)
             except KafkaException as error:
                 self._down_until = time.monotonic() + REST_SECONDS
-                raise NotSent(f"Kafka does not answer ({error.args[0].str()}): try again.") from error
+                raise NotSent(_("Kafka does not answer (%(error)s): try again."), error=error.args[0].str()) from error
             self._known[name] = entry = (time.monotonic(), topic)
             return entry
 

@@ -179,7 +179,7 @@ class GroupAdmin(ReadOnly, GroupBase):
         try:
             names = groups.want(state, _caller(request), [group.name for group in queryset])
         except (TkError, TkconsError) as error:
-            self.message_user(request, str(error), messages.ERROR)
+            self.message_user(request, error.shown, messages.ERROR)
             return None
         if state != Group.State.STOPPED:
             web.ensure_started()
@@ -251,7 +251,7 @@ class DeadLetterAdmin(BigTable, ReadOnly, MaskedHeaders, LetterBase):
         try:
             found = deadletters.search(queryset, search_term, NewestPaginator.LIMIT, in_messages=reads)
         except SearchTookTooLong as error:
-            self.message_user(request, str(error), messages.WARNING)
+            self.message_user(request, error.shown, messages.WARNING)
             return queryset.none(), False
         return queryset.filter(pk__in=[letter.pk for letter in found]), False
 
@@ -292,7 +292,7 @@ class DeadLetterAdmin(BigTable, ReadOnly, MaskedHeaders, LetterBase):
         try:
             count = service([letter.pk for letter in letters], _caller(request), queryset.db)
         except (TkError, TkconsError) as error:
-            self.message_user(request, str(error), messages.ERROR)
+            self.message_user(request, error.shown, messages.ERROR)
             return None
         self.message_user(request, f"{count}: {done}")
         return None

@@ -20,6 +20,7 @@ from confluent_kafka import (
     KafkaException,
     TopicPartition,
 )
+from django.utils.translation import gettext_noop as _
 
 from tk import clusters, topics
 from tk.access import Caller, allows
@@ -63,7 +64,9 @@ def see_topics(caller: Caller) -> None:
     if not any(map(caller.may, SEE)):
         if not caller.name:
             raise Unauthenticated
-        raise Forbidden(f"{caller.name} lacks a permission for topics: one of {', '.join(SEE)}.")
+        raise Forbidden(
+            _("%(name)s lacks a permission for topics: one of %(known)s."), name=caller.name, known=", ".join(SEE)
+        )
 
 
 def listed(caller: Caller, containing: str = "") -> list[str]:
@@ -84,7 +87,7 @@ def one(name: str, caller: Caller) -> tuple[Described, list[Option]]:
     """A topic and its configuration. Raises what `described` raises, and UnknownTopic."""
     found = described([name], caller)
     if not found:
-        raise UnknownTopic(f"The broker has no topic {name!r}.")
+        raise UnknownTopic(_("The broker has no topic %(topic)r."), topic=name)
     return found[0], clusters.configuration(name)
 
 
@@ -111,7 +114,9 @@ def look(
     clusters.require_topic(caller, VIEW, topic)
     seen = topics.get(topic)
     if not 0 <= partition < seen.partitions:
-        raise InvalidPartition(f"Topic {topic!r} has the partitions 0 to {seen.partitions - 1}.")
+        raise InvalidPartition(
+            _("Topic %(topic)r has the partitions 0 to %(last)d."), topic=topic, last=seen.partitions - 1
+        )
     limit = max(1, min(limit, MOST))
     with _consumer(limit) as consumer:
         where = TopicPartition(topic, partition)
@@ -197,7 +202,7 @@ def _consumer(limit: int) -> Iterator[Consumer]:
     try:
         yield consumer
     except KafkaException as error:
-        raise NotSent(f"Kafka does not answer ({error.args[0].str()}): try again.") from error
+        raise NotSent(_("Kafka does not answer (%(error)s): try again."), error=error.args[0].str()) from error
     finally:
         consumer.close()
 

@@ -14,6 +14,7 @@ from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_NOT_AVAILABLE, Mess
 from django.db import router, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext_noop as _
 
 from tk import producer, trail
 from tk.access import Caller, require
@@ -133,7 +134,7 @@ def one(caller: Caller, key: str) -> DeadLetter:
     """The letter of this id. Raises Unauthenticated, Forbidden or UnknownLetter."""
     found = seen(caller).filter(pk=key).first()
     if found is None:
-        raise UnknownLetter(f"There is no dead letter {key[:40]!r}.")
+        raise UnknownLetter(_("There is no dead letter %(key)r."), key=key[:40])
     return found
 
 

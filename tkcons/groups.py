@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.module_loading import import_string
+from django.utils.translation import gettext_noop as _
 
 from tk import trail
 from tk.access import Caller, require
@@ -61,7 +62,8 @@ def spec(name: str) -> Spec:
     try:
         return specs()[name]
     except KeyError:
-        raise UnknownGroup(f"There is no group {name!r}; there are: {', '.join(specs()) or 'none'}.") from None
+        known = ", ".join(specs()) or "none"
+        raise UnknownGroup(_("There is no group %(group)r; there are: %(known)s."), group=name, known=known) from None
 
 
 def want(state: Group.State, caller: Caller, names: Iterable[str] | None = None) -> list[str]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from django.utils.translation import gettext_noop as _
 
 from tk import topics, trail
 from tk.access import Caller, require
@@ -33,14 +34,14 @@ def stopped(name: str, caller: Caller) -> Iterator[tuple[groups.Spec, Sink, Cons
     require(caller, groups.CONTROL)
     spec = groups.spec(name)
     if groups.live_members().filter(group_id=name).exclude(state="stopped").exists():
-        raise GroupRunning(f"{name} is running: stop it first (manage.py group stop {name}).")
+        raise GroupRunning(_("%(group)s is running: stop it first (manage.py group stop %(group)s)."), group=name)
     sink = spec.sink()
     sink.open()
     consumer = Consumer(client_config({"group.id": name, "enable.auto.commit": False}))
     try:
         yield spec, sink, consumer
     except KafkaException as error:
-        raise NotSent(f"Kafka does not answer ({error.args[0].str()}): try again.") from error
+        raise NotSent(_("Kafka does not answer (%(error)s): try again."), error=error.args[0].str()) from error
     finally:
         consumer.close()
         sink.close()
@@ -57,12 +58,17 @@ def move(
     """
     with stopped(name, caller) as (spec, sink, consumer):
         if topic is not None and topic not in spec.topics:
-            raise CannotSeek(f"{name} does not read {topic!r}: it reads {', '.join(spec.topics)}.")
+            raise CannotSeek(
+                _("%(group)s does not read %(topic)r: it reads %(topics)s."),
+                group=name,
+                topic=topic,
+                topics=", ".join(spec.topics),
+            )
         moves: list[tuple[Place, Claim, int]] = []
         for each in [topic] if topic is not None else spec.topics:
             seen = topics.get(each, 0)
             if partition is not None and partition >= seen.partitions:
-                raise CannotSeek(f"{each!r} has the partitions 0 to {seen.partitions - 1}.")
+                raise CannotSeek(_("%(topic)r has the partitions 0 to %(last)d."), topic=each, last=seen.partitions - 1)
             numbers = range(seen.partitions) if partition is None else [partition]
             offsets = {Place(each, seen.id, number): _resolve(consumer, each, number, target) for number in numbers}
             sink.begin(offsets)  # where the group has no position yet, it begins there
@@ -103,7 +109,14 @@ def _resolve(consumer: Consumer, topic: str, partition: int, target: Target) -> 
     if not isinstance(target, int):
         raise CannotSeek(f"{target!r} is neither earliest, latest, an offset nor a time.")
     if not low <= target <= high:
-        raise CannotSeek(f"{topic}[{partition}] has the offsets {low} to {high}, not {target}.")
+        raise CannotSeek(
+            _("%(topic)s[%(partition)d] has the offsets %(low)d to %(high)d, not %(offset)d."),
+            topic=topic,
+            partition=partition,
+            low=low,
+            high=high,
+            offset=target,
+        )
     return target
 
 

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext, gettext_noop, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from tk import access
@@ -106,9 +106,9 @@ def settle(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     deadletters.require_settle(caller)
     keys, what = request.POST.getlist("id"), request.POST.get("what", "")
     if what not in {"resend", "discard"}:
-        raise BadRequest("Say what to do: resend or discard.")
+        raise BadRequest(gettext_noop("Say what to do: resend or discard."))
     if not keys:
-        raise BadRequest("Choose the dead letters first.")
+        raise BadRequest(gettext_noop("Choose the dead letters first."))
     if "sure" not in request.POST:
         return _ask(request, keys, what)
     (deadletters.resend if what == "resend" else deadletters.discard)(keys, caller)

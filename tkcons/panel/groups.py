@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.translation import gettext, pgettext, pgettext_lazy
+from django.utils.translation import gettext, gettext_noop, pgettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from tk import access, clusters, trail
@@ -78,7 +78,11 @@ def _page(request: HttpRequest, caller: Caller, name: str, form: "MoveForm | Non
 def steer(state: str, caller: Caller, names: list[str] | None = None) -> str:
     """Set the desired state (None: of all groups), and have this process take up what nobody runs; gives the answer."""
     if state not in Group.State.values:
-        raise BadRequest(f"There is no state {state[:20]!r}; there are: {', '.join(Group.State.values)}.")
+        raise BadRequest(
+            gettext_noop("There is no state %(state)r; there are: %(known)s."),
+            state=state[:20],
+            known=", ".join(Group.State.values),
+        )
     wanted = Group.State(state)
     groups.want(wanted, caller, names)
     if wanted != Group.State.STOPPED:

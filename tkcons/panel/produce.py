@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from tk import access, api
 from tk.access import Caller
@@ -46,7 +47,7 @@ def _headers(text: str) -> list[tuple[str, str | bytes | None]]:
         if line.strip():
             name, colon, value = line.partition(":")
             if not colon:
-                raise BadRequest(f"The header {line[:40]!r} has no colon: write name: value.")
+                raise BadRequest(gettext_noop("The header %(line)r has no colon: write name: value."), line=line[:40])
             pairs.append((name.strip(), value.strip()))
     return pairs
 

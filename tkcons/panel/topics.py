@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
 from tk import access, clusters, sizes
@@ -182,8 +182,7 @@ def create(request: HttpRequest, caller: Caller) -> HttpResponseBase:
 
 
 class NameDiffers(BadRequest):
-    """The name that was typed is not the topic's: nothing was deleted."""
-
+    text = gettext_noop("The name that was typed is not the topic's: nothing was deleted.")
     code = "name_differs"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import Message
+from django.utils.translation import gettext_noop as _
 
 from tkcons.errors import CannotSeek
 
@@ -83,7 +84,7 @@ class Sink(ABC):
     def seek(self, place: Place, claim: Claim, offset: int) -> None:
         """Move the position to this offset: what is stored from there on is taken out. Raises StaleOwner, CannotSeek."""
         if offset < claim.next_offset:
-            raise CannotSeek(f"{type(self).__name__} cannot take back what it has stored.")
+            raise CannotSeek(_("%(sink)s cannot take back what it has stored."), sink=type(self).__name__)
         if offset > claim.next_offset:
             self.write([Batch(place, claim, [], offset)])
 

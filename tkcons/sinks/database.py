@@ -11,6 +11,7 @@ from typing import Any
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE
 from django.db import DatabaseError, IntegrityError, InterfaceError, connections, router, transaction
 from django.utils import timezone
+from django.utils.translation import gettext_noop as _
 
 from tk.record import dump_headers
 from tkcons import positions, retention, stored
@@ -133,6 +134,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        raise SinkDamaged(f"An offset is stored already though the position is before it: {error}") from error
+        raise SinkDamaged(
+            _("An offset is stored already though the position is before it: %(error)s"), error=error
+        ) from error
     except (DatabaseError, InterfaceError) as error:
-        raise SinkUnavailable(f"The database cannot store now: {error}") from error
+        raise SinkUnavailable(_("The database cannot store now: %(error)s"), error=error) from error

@@ -14,6 +14,7 @@ from typing import Any
 
 from confluent_kafka import Message
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_noop as _
 
 from tkcons import repeats
 from tkcons.conf import settings
@@ -196,8 +197,14 @@ class FileSink(Sink):
         length = os.fstat(number).st_size
         if length < recorded.length:
             raise SinkDamaged(
-                f"{path} has {length} bytes, {recorded.length} were recorded: something else has shortened it. "
-                f"Restore it, or remove {self.beside('.positions').name} too, which reads and writes everything again."
+                _(
+                    "%(path)s has %(size)d bytes, %(recorded)d were recorded: something else has shortened it. "
+                    "Restore it, or remove %(positions)s too, which reads and writes everything again."
+                ),
+                path=path,
+                size=length,
+                recorded=recorded.length,
+                positions=self.beside(".positions").name,
             )
         if length > recorded.length:
             os.ftruncate(number, recorded.length)
@@ -208,7 +215,11 @@ class FileSink(Sink):
         if path.exists() and not aside.exists():
             path.rename(aside)
         elif path.exists():
-            raise SinkDamaged(f"{aside} was made by something else: move it away, then {path} is put aside there.")
+            raise SinkDamaged(
+                _("%(aside)s was made by something else: move it away, then %(path)s is put aside there."),
+                aside=aside,
+                path=path,
+            )
         _sync_folder(path)
 
     def put_aside(self, name: str) -> list[tuple[int, Path]]:
@@ -242,8 +253,11 @@ class FileSink(Sink):
         except BlockingIOError as error:
             os.close(number)
             raise SinkLocked(
-                f"Another process writes to {self.path}; this one waits until that ends. "
-                "With {partition} in the file's name several may write."
+                _(
+                    "Another process writes to %(path)s; this one waits until that ends. "
+                    "With {partition} in the file's name several may write."
+                ),
+                path=self.path,
             ) from error
         self._lock = number
 
@@ -257,7 +271,9 @@ class FileSink(Sink):
         try:
             yield
         except (OSError, sqlite3.Error) as error:
-            raise SinkUnavailable(f"{self.path} cannot be written now: {error}") from error
+            raise SinkUnavailable(
+                _("%(path)s cannot be written now: %(error)s"), path=self.path, error=error
+            ) from error
 
 
 class TextFileSink(FileSink):

@@ -8,12 +8,13 @@ import base64
 import binascii
 from collections.abc import Mapping
 
+from django.utils.translation import gettext_noop as _
+
 from tk.errors import BadRequest
 
 
 class BadCursor(BadRequest):
-    """The cursor in the address is not one that this page gave."""
-
+    text = _("The cursor in the address is not one that this page gave.")
     code = "bad_cursor"
 
 

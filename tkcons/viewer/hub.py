@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from django.db import DatabaseError, InterfaceError, reset_queries
+from django.utils.translation import gettext_noop as _
 
 from tkcons.errors import TkconsError
 from tkcons.viewer import cursor, live, store
@@ -30,8 +31,7 @@ RETRY_SECONDS = 1.0  # while the database does not answer
 
 
 class TooManyViewers(TkconsError):
-    """As many follow as this process takes: ask with poll=1 instead, or try again."""
-
+    text = _("As many follow as this process takes: ask with poll=1 instead, or try again.")
     code = "too_many_viewers"
     status = 503
     retry_after = 30

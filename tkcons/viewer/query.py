@@ -8,7 +8,9 @@ import msgspec
 from django import forms
 from django.db.models import Q
 from django.http import QueryDict
+from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop, override
 
 from tk.access import Caller
 from tk.errors import BadRequest
@@ -19,8 +21,7 @@ from tkcons.zoned import ZonedForm
 
 
 class BadQuery(BadRequest):
-    """The search cannot be understood."""
-
+    text = gettext_noop("The search cannot be understood.")
     code = "bad_query"
 
 
@@ -146,7 +147,8 @@ class Form(ZonedForm):
         """The query. Raises BadQuery with the first thing that is wrong."""
         if not self.is_valid():
             field, errors = next(iter(self.errors.items()))
-            raise BadQuery(f"{field}: {errors[0]}")
+            with override(None):  # as programs read it; pages translate it
+                raise BadQuery("%(field)s: %(error)s", field=field, error=lazy(lambda: errors[0], str)())
         given = {name: value for name, value in self.cleaned_data.items() if name != "zone" and value is not None}
         for name in given.keys() & {"since", "until"}:
             given[name] = given[name].astimezone(UTC)  # in a zone, a second more or less may be one that UTC has not

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.translation import gettext_noop as _
 
 from tk.access import Caller
 from tk.streams import stream
@@ -28,8 +29,7 @@ SEARCHED = ("topic", "partition", "offset", "since", "until", "key", "header", "
 
 
 class UnknownMessage(TkconsError):
-    """There is no such message here."""
-
+    text = _("There is no such message here.")
     code = "unknown_message"
     status = 404
 
@@ -88,7 +88,7 @@ def export_view(request: HttpRequest, caller: Caller) -> HttpResponseBase:
     """/tkcons/export?format=csv|jsonl|txt with the fields of a search."""
     kind = request.GET.get("format", "csv")
     if kind not in FORMATS:
-        raise BadQuery(f"The format is one of {', '.join(FORMATS)}.")
+        raise BadQuery(_("The format is one of %(known)s."), known=", ".join(FORMATS))
     response = stream(request, export(caller, Form(request.GET).query(), kind), TYPES[kind])
     response["Content-Disposition"] = f'attachment; filename="messages.{kind}"'
     return response
