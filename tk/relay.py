@@ -85,6 +85,7 @@ class Relay:
         events = self._taken()
         if self.leases.keep():
             events = None  # read for other shards
+            sender.forget()
         if events is None:
             events = self._next()
         busy = bool(sender.in_flight)

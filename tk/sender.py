@@ -15,6 +15,7 @@ from tk.store import Event, Sent
 
 IN_FLIGHT = 10_000  # events sent and not yet acknowledged, at most
 STALL_SECONDS = 0.5  # how long a slow partition holds up the others
+FLUSH_SECONDS = 1.0  # for what is on its way at the end
 LINGER_MS = 5  # where much waits; after it librdkafka's thread turns in a loop until the last request is answered
 PACE_SECONDS = 0.005  # between reads of small batches, and what each event adds that is on its way and left out
 PACE_EACH = 0.000_02
@@ -99,9 +100,16 @@ class Sender:
                 return
 
     def flush(self) -> None:
-        """Give what is on its way a second to arrive."""
-        if self._producer is not None:
-            self._producer.flush(1)
+        """Give what is on its way a second to arrive, unless the producer breaks."""
+        deadline = monotonic() + FLUSH_SECONDS
+        while self.in_flight and not self.broken and monotonic() < deadline:
+            # A flush of 0.2 s or more would go on after a fatal error, and call callbacks with the exception set.
+            self._poll(0.02, flush=True)
+
+    def forget(self) -> None:
+        """Forget refusals: under other leases another relay may have sent the events. Those that are ours go again."""
+        self.failed.clear()
+        self.suspects.clear()
 
     def drop(self) -> None:
         """Give the producer up; what it had not delivered is still in the outbox."""

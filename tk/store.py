@@ -85,16 +85,28 @@ class Store:
             return [Event(*row) for row in rows.fetchall()]
 
     def mark(self, sent: Sequence[Sent], failed: Mapping[int, str]) -> None:
-        """Record acknowledgements and failures, for shards that are still this relay's."""
+        """Record acknowledgements and failures, for shards that are still this relay's.
+
+        What arrived has arrived, whoever sent it; an event fails under the lease alone under which it was refused: since
+        then another relay may have sent it.
+        """
         if sent and settings.OUTBOX_KEEP_SECONDS > 0:
             self._update(sent)
         elif sent:
             self._delete(sent)
-        ours = OutboxShard.objects.using(self.using).filter(owner=self.leases.name).values("shard")
-        for number, error in failed.items():
-            OutboxEvent.objects.using(self.using).filter(pk=number, shard__in=ours, state=0).update(
-                state=OutboxEvent.State.FAILED, error=error
-            )
+        if failed:
+            self._fail(failed)
+
+    def _fail(self, failed: Mapping[int, str]) -> None:
+        with transaction.atomic(using=self.using):
+            # Locked: nobody takes a shard before its events have failed.
+            rows = OutboxShard.objects.using(self.using).filter(owner=self.leases.name).order_by("shard")
+            leases = rows.select_for_update().values_list("shard", "generation")
+            ours = [shard for shard, generation in leases if self.leases.held.get(shard) == generation]
+            for number, error in failed.items():
+                OutboxEvent.objects.using(self.using).filter(pk=number, shard__in=ours, state=0).update(
+                    state=OutboxEvent.State.FAILED, error=error
+                )
 
     def _update(self, sent: Sequence[Sent]) -> None:
         connection = connections[self.using]

@@ -1,13 +1,17 @@
 """Several relays: each shard of the keys is one's at a time."""
 
+import threading
 import time
 
 import pytest
+from django.db import connections
+from django.db.models import F
 
 import tk
 from tests.integration.tk_outbox.outbox import State, running, states, values
 from tests.waiting import eventually
-from tk.models import OutboxShard
+from tk.leases import Leases
+from tk.models import OutboxEvent, OutboxRelay, OutboxShard
 from tk.outbox import publish, publish_many
 from tk.relay import Relay
 
@@ -82,3 +86,54 @@ def test_a_relay_whose_leases_ended_while_it_read_sends_nothing(alias, broker, t
     assert values(read(topic)) == ["0", "1", "2"]
     assert states(alias) == [State.SENT] * 3
     slow.leases.release()
+
+
+def end_leases(alias):
+    OutboxShard.objects.using(alias).update(leased_until=None)
+    OutboxRelay.objects.using(alias).all().delete()
+
+
+def test_a_failure_that_is_marked_late_undoes_nothing_that_another_relay_has_sent(alias, broker, topic, read):
+    publish(topic, "x", key="k", using=alias)
+    late, other = Relay(alias), Relay(alias)
+    late._look, late._mark = lambda *_: ("There is no such topic.", False), lambda: None
+    late.step()
+    assert late._sender.failed
+    del late._look, late._mark
+    end_leases(alias)
+    other._mark = lambda: None  # it dies before that
+    eventually(lambda: (other.step(), other._sender.acknowledged)[1], 10)
+    late._store.mark([], late._sender.failed)
+    assert states(alias) == [State.PENDING]  # its shards are another's
+    OutboxShard.objects.using(alias).update(owner=late.leases.name, generation=F("generation") + 1)
+    late._store.mark([], late._sender.failed)
+    assert states(alias) == [State.PENDING]  # they are its own again, which it has not heard
+    end_leases(alias)
+    late.leases._renew_at = 0.0
+    late.run(once=True)
+    assert states(alias) == [State.SENT]
+    assert len({message.headers()[0] for message in read(topic)}) == 1
+
+
+def test_nobody_takes_a_shard_whose_events_are_being_marked_as_failed(broker, topic, empty_postgres):
+    publish(topic, "x", key="k", using="postgres")
+    slow, other = Relay("postgres"), Leases("postgres")
+    slow.leases.keep()
+    event = OutboxEvent.objects.using("postgres").get()
+    end_leases("postgres")
+
+    def take():
+        other.keep()
+        connections["postgres"].close()
+
+    def meanwhile(execute, sql, *given):
+        if sql.startswith("UPDATE"):
+            thread = threading.Thread(target=take)
+            thread.start()
+            thread.join(10)
+        return execute(sql, *given)
+
+    with connections["postgres"].execute_wrapper(meanwhile):
+        slow._store.mark([], {event.pk: "It is refused."})
+    assert states("postgres") == [State.FAILED]
+    assert event.shard not in other.held

@@ -9,7 +9,7 @@ from tests.integration.tk_outbox.outbox import State, states, values
 from tests.waiting import eventually
 from tk import upkeep
 from tk.access import CODE
-from tk.models import OutboxEvent
+from tk.models import OutboxEvent, OutboxShard
 from tk.outbox import publish, publish_many
 from tk.relay import Relay
 
@@ -69,10 +69,21 @@ def test_nothing_overtakes_a_message_that_is_refused_by_itself(
     assert values(read(topic)) == ["0"] * known
 
 
+def test_a_relay_that_is_stopped_while_a_refusal_is_on_its_way_gives_its_shards_back(alias, broker, make_topic):
+    topic = make_topic(max_message_bytes="1000")
+    publish_many([tk.Record(topic, b"a" * 2_000, b"a"), tk.Record(topic, b"1", b"b")], using=alias)
+    made = Relay(alias)
+    made._sender.wait = lambda *_: made.stop()
+    made.run()
+    assert states(alias) == [State.PENDING] * 2
+    assert not OutboxShard.objects.using(alias).filter(owner=made.leases.name).exists()
+
+
 def test_what_failed_is_marked_before_anything_is_read_again(alias, topic, read):
     """Else it would be sent where its topic has come since, and be marked as failed all the same."""
     publish(topic, "x", key="k", using=alias)
     made = Relay(alias)
+    made.leases.keep()
     made._sender.failed[OutboxEvent.objects.using(alias).get().pk] = "no such topic"
     made.run(once=True)
     assert states(alias) == [State.FAILED]
