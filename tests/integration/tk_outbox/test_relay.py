@@ -50,6 +50,21 @@ def test_the_next_events_are_read_before_the_last_are_acknowledged(alias, broker
     assert list(rows) == [(State.SENT, n) for n in range(23)]
 
 
+def test_events_linger_where_much_waits_and_go_at_once_where_little_does(alias, broker, topic, read, monkeypatch):
+    monkeypatch.setattr("tk.relay.BATCH", 5)
+    monkeypatch.setattr("tk.sender.LINGER_MS", 600_000)  # nothing goes but by a flush
+    monkeypatch.setattr("tk.sender.STALL_SECONDS", 1.0)  # a new producer takes half of it
+    publish_many([tk.Record(topic, b"%d" % n, b"%d" % n) for n in range(12)], using=alias)
+    made = Relay(alias)
+    made.step()
+    made.step()
+    assert len(made._sender.in_flight) == 10
+    assert read(topic) == []
+    eventually(lambda: (made.step(), set(states(alias)) == {State.SENT})[1], 10)
+    made.run(once=True)
+    assert values(read(topic)) == [str(n) for n in range(12)]
+
+
 def test_a_broker_that_is_down_and_comes_back(alias, settings, tmp_path, make_topic):
     settings.TK = {"OUTBOX_POLL_SECONDS": 0.02}
     with Cluster(tmp_path, port=0) as cluster:
