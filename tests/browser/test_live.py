@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.following import go, rows
-from tests.browser.sizes import BOTH, DESK
+from tests.browser.sizes import BOTH
 from tests.storing import numbered, store
 from tests.waiting import eventually
 from tkcons.viewer import events, hub
@@ -33,7 +33,7 @@ def test_what_is_stored_appears_by_itself(opened: Page):
     assert rows(opened).nth(2).inner_text().split() == live.split()  # as the server shows it
 
 
-@pytest.mark.parametrize("size", [DESK])
+@SIZES
 def test_within_a_moment(opened: Page):
     """The goal is 100 ms; a busy machine has more."""
     go(opened)
@@ -161,9 +161,10 @@ def test_a_hidden_tab_holds_no_connection_and_misses_nothing(opened: Page, monke
     expect(rows(opened)).to_have_count(3)
 
 
-def test_many_tabs_leave_the_browser_connections_to_work_with(browser: Browser, live_server):
+@SIZES
+def test_many_tabs_leave_the_browser_connections_to_work_with(browser: Browser, live_server, size):
     store("first")
-    context = browser.new_context(base_url=live_server.url, locale="en")
+    context = browser.new_context(base_url=live_server.url, locale="en", **size)
     tabs = [context.new_page() for _ in range(8)]
     for tab in tabs:
         tab.goto("/tkcons/read")
@@ -177,9 +178,10 @@ def test_many_tabs_leave_the_browser_connections_to_work_with(browser: Browser, 
     context.close()
 
 
-def test_with_no_room_it_asks_now_and_then(browser: Browser, live_server, settings):
+@SIZES
+def test_with_no_room_it_asks_now_and_then(browser: Browser, live_server, settings, size):
     settings.TKCONS = {"VIEWERS": 0}
-    context = browser.new_context(base_url=live_server.url, locale="en")
+    context = browser.new_context(base_url=live_server.url, locale="en", **size)
     page = context.new_page()
     page.goto("/tkcons/read")
     expect(page.locator("#live-state")).to_have_text("Live, every 2 seconds")

@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.sizes import BOTH
 from tests.storing import store
 from tests.waiting import eventually
 from tkcons import web
@@ -17,35 +18,10 @@ from tkcons.models import Group, Message
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-
-@pytest.mark.parametrize("path", ["/tkcons/read", "/tkcons/status"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone(browser: Browser, live_server, path, scheme):
-    store("x" * 3000, "a long sentence " * 50, key="k" * 100, topic="a-topic-with-a-rather-long-name")
-    context = browser.new_context(
-        base_url=live_server.url, viewport={"width": 360, "height": 700}, color_scheme=scheme, has_touch=True
-    )
-    page = context.new_page()
-    page.goto(path)
-    wide = page.evaluate("document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth")
-    assert wide == 0
-    assert _contrast(page) >= 4.5
-    context.close()
+SIZES = pytest.mark.parametrize("page", **BOTH, indirect=True)
 
 
-def _contrast(page: Page) -> float:
-    """WCAG's contrast of the text with the page behind it."""
-
-    def luminance(colour: str) -> float:
-        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    style = "getComputedStyle(document.body)"
-    pair = sorted(luminance(page.evaluate(f"{style}.{name}")) for name in ("color", "backgroundColor"))
-    return (pair[1] + 0.05) / (pair[0] + 0.05)
-
-
+@SIZES
 def test_the_keyboard_reaches_everything(page: Page):
     store(*(f"message {number}" for number in range(101)))
     page.goto("/tkcons/read")
@@ -56,6 +32,7 @@ def test_the_keyboard_reaches_everything(page: Page):
     assert {"Messages", "Consumer", "Older messages"} <= reached
 
 
+@SIZES
 @pytest.mark.kafka
 def test_the_tutorials_addresses_in_a_browser(page: Page, broker, topic, settings):
     settings.TK = {"TOPIC": topic}
@@ -126,11 +103,9 @@ def _evil_site(target: str) -> Iterator[str]:
         thread.join()
 
 
-def test_in_production_every_page_asks_who_you_are(browser: Browser, live_server, settings):
+@SIZES
+def test_in_production_every_page_asks_who_you_are(page: Page, settings):
     settings.DEBUG = False
-    context = browser.new_context(base_url=live_server.url)
-    page = context.new_page()
     for path in ("/tkcons/read", "/tkcons/status"):
         page.goto(path)
         expect(page).to_have_url(re.compile(re.escape(f"/admin/login/?next={path}")))
-    context.close()

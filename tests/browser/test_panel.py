@@ -83,6 +83,7 @@ def test_moving_is_refused_while_the_group_runs_and_done_when_it_is_stopped(page
     expect(page.locator("h1")).to_have_text(GROUP)
 
 
+@SIZES
 @pytest.mark.kafka
 def test_where_to_move_must_be_said(page: Page, sink):
     page.goto(f"/tkcons/group?name={GROUP}")
@@ -101,6 +102,7 @@ def test_what_expired_is_skipped_after_a_question(page: Page, sink, produce, kaf
     expect(page.get_by_text("Nothing had expired unread.")).to_be_visible()
 
 
+@SIZES
 @pytest.mark.kafka
 def test_a_group_is_started_with_the_keyboard_alone(page: Page, sink):
     page.goto("/tkcons/status")
@@ -112,6 +114,7 @@ def test_a_group_is_started_with_the_keyboard_alone(page: Page, sink):
     expect(card(page).locator(".badge")).to_have_text("running")
 
 
+@SIZES
 def test_the_page_says_who_did_what(page: Page, settings, sink_without_broker, admin_client, live_server):
     settings.DEBUG = False
     cookie = admin_client.cookies["sessionid"].value
@@ -122,6 +125,7 @@ def test_the_page_says_who_did_what(page: Page, settings, sink_without_broker, a
     expect(page.locator(".entries li")).to_have_text(re.compile("admin: wanted paused"))
 
 
+@SIZES
 def test_a_tab_that_nobody_sees_asks_for_nothing(page: Page, sink_without_broker):
     page.clock.install()
     page.goto("/tkcons/status")

@@ -3,13 +3,12 @@
 import re
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.browser import wcag
 from tests.browser.following import go, rows
 from tests.browser.hostile import HOSTILE, PARSED
 from tests.browser.paneling import write_letter
-from tests.browser.sizes import BOTH, DESK
+from tests.browser.sizes import BOTH
 from tests.storing import numbered, store
 from tkcons.models import Message
 
@@ -72,8 +71,9 @@ def test_each_field_finds_and_its_address_can_be_passed_on(opened: Page):
     expect(opened.get_by_label("Offset")).to_have_value("5")
 
 
-def test_in_german(browser: Browser, live_server):
-    context = browser.new_context(base_url=live_server.url, locale="de-DE", **DESK)
+@SIZES
+def test_in_german(browser: Browser, live_server, size):
+    context = browser.new_context(base_url=live_server.url, locale="de-DE", **size)
     page = context.new_page()
     store(*numbered(101))
     go(page)
@@ -197,10 +197,11 @@ def test_a_message_that_is_not_stored_yet_appears_when_it_is(opened: Page):
     expect(opened.locator("pre")).to_have_text("the second")
 
 
-def test_times_are_the_viewers(browser: Browser, live_server):
+@SIZES
+def test_times_are_the_viewers(browser: Browser, live_server, size):
     store("first")
     Message.objects.update(stored_at="2026-01-02T03:04:05Z")
-    context = browser.new_context(base_url=live_server.url, locale="en", timezone_id="Asia/Tokyo")
+    context = browser.new_context(base_url=live_server.url, locale="en", timezone_id="Asia/Tokyo", **size)
     page = context.new_page()
     page.goto("/tkcons/read")
     expect(rows(page).locator("time")).to_have_text("2026-01-02 12:04:05")
@@ -228,7 +229,7 @@ def test_an_export_is_what_was_looked_for(opened: Page):
     assert "one" not in text
 
 
-@pytest.mark.parametrize("size", [DESK])
+@SIZES
 def test_the_arrow_keys_go_from_message_to_message(opened: Page):
     store("one", "two", "three")
     go(opened)
@@ -240,25 +241,10 @@ def test_the_arrow_keys_go_from_message_to_message(opened: Page):
     expect(opened.locator("pre")).to_have_text("three")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @SIZES
-def test_every_text_has_contrast_and_nothing_is_too_wide(browser: Browser, live_server, size, scheme):
-    store("x" * 3_000, "a long sentence " * 50, None, b"\xff", key="k" * 100, topic="a-topic-with-a-rather-long-name",
-          headers=tuple((f"name-{n}", b"v" * 50) for n in range(9)))  # fmt: skip
-    store('{"number": 1, "text": "t", "null": null}', topic="json")
-    context: BrowserContext = browser.new_context(base_url=live_server.url, color_scheme=scheme, locale="en", **size)
-    page = context.new_page()
-    addresses = ["read", "read?text=nothing", "read?partition=x", "read/json/0/0", "read/json/0/9", "read/none/0/9"]
-    for address in [*addresses, "read/a-topic-with-a-rather-long-name/0/3"]:
-        page.goto(f"/tkcons/{address}")
-        for look in (wcag.TOO_WIDE, wcag.POOR_CONTRAST, wcag.UNNAMED):
-            assert page.evaluate(look) == [], address
-    context.close()
-
-
-def test_who_is_logged_out_gets_the_login_and_nothing_live(browser: Browser, live_server, settings, admin_user):
+def test_who_is_logged_out_gets_the_login_and_nothing_live(browser: Browser, live_server, settings, admin_user, size):
     settings.DEBUG = False
-    context = browser.new_context(base_url=live_server.url, locale="en")
+    context = browser.new_context(base_url=live_server.url, locale="en", **size)
     page = context.new_page()
     page.goto("/tkcons/read?text=a")
     page.get_by_label("Username").fill("admin")

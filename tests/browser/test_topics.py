@@ -88,6 +88,7 @@ def test_a_partition_is_looked_into_by_offset_and_by_time(page: Page, sink, prod
     assert not Message.objects.exists()
 
 
+@SIZES
 def test_a_broker_that_is_down_is_told_of(page: Page, settings):
     settings.KAFKA_BROKER_URL = "localhost:1"
     for path in ("/tkcons/topics", "/tkcons/topics/orders/messages"):

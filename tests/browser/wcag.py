@@ -1,6 +1,6 @@
 """What of WCAG a script can see: asked of a page by `evaluate`, each gives a list of what is wrong."""
 
-# Texts whose contrast with the ground behind them is below 4.5.
+# Texts whose contrast with the ground behind them is below 4.5; where they are large, below 3.
 POOR_CONTRAST = r"""() => {
   const light = colour => {
     const parts = colour.match(/[\d.]+/g).map(Number).slice(0, 3).map(part => part / 255);
@@ -17,20 +17,26 @@ POOR_CONTRAST = r"""() => {
   const poor = [];
   for (const element of document.body.querySelectorAll('*')) {
     const own = [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
-    if (!own || !element.checkVisibility() || element.closest('.skip')) continue;
-    const [a, b] = [light(getComputedStyle(element).color), light(ground(element))];
+    if (!own || !element.checkVisibility() || element.closest('.skip, .skip-to-content-link')) continue;
+    const style = getComputedStyle(element), size = parseFloat(style.fontSize);
+    const [a, b] = [light(style.color), light(ground(element))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) poor.push(`${element.outerHTML.slice(0, 80)} ${ratio.toFixed(2)}`);
+    const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+    if (ratio < (large ? 3 : 4.5)) poor.push(`${element.outerHTML.slice(0, 80)} ${ratio.toFixed(2)}`);
   }
   return poor;
 }"""
 
 # Things to use that have no name.
-UNNAMED = """() => [...document.querySelectorAll('input:not([type=hidden]), select, textarea, button, a')]
+UNNAMED = """() => [...document.querySelectorAll('input:not([type=hidden], [type=submit]), select, textarea, button, a')]
   .filter(e => e.checkVisibility() && !e.labels?.length && !e.ariaLabel && !e.textContent.trim()).map(e => e.outerHTML)"""
 
 # Pixels that the page is wider than the window.
 TOO_WIDE = "Math.max(0, document.scrollingElement.scrollWidth - innerWidth) || []"
+
+# Tables that have to be scrolled sideways.
+CUT_OFF = """() => [...document.querySelectorAll('.table, .results')]
+  .filter(e => e.scrollWidth > e.clientWidth).map(e => e.ariaLabel ?? e.className)"""
 
 # Headings that skip a level, and any but one of the first.
 HEADINGS = """() => {
@@ -40,7 +46,7 @@ HEADINGS = """() => {
 }"""
 
 # Fields without a label of their own.
-UNLABELLED = """() => [...document.querySelectorAll('input:not([type=hidden]), select, textarea')]
+UNLABELLED = """() => [...document.querySelectorAll('input:not([type=hidden], [type=submit]), select, textarea')]
   .filter(e => e.checkVisibility() && !e.labels.length && !e.ariaLabel).map(e => e.outerHTML)"""
 
 # What has the focus: where it is in the page, whether one sees that it has it, and its words. None: the page itself.

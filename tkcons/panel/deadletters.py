@@ -128,7 +128,7 @@ def _ask(request: HttpRequest, keys: list[str], what: str) -> HttpResponse:
         request,
         title=title % {"count": count},
         texts=[text],
-        facts=[("ID", ", ".join(keys[:10]) + ("…" if count > 10 else ""))],
+        facts=[(gettext("Id"), ", ".join(keys[:10]) + ("…" if count > 10 else ""))],
         action=reverse("tkcons:settle"),
         back=reverse("tkcons:deadletters"),
         button=gettext("Handle again") if what == "resend" else gettext("Discard"),
