@@ -14,7 +14,7 @@ from django.utils.translation import ngettext
 
 from tk import access, upkeep
 from tk.access import Caller
-from tk.bigtable import BigTable, since_by_key, sure
+from tk.bigtable import BigTable, Fitting, since_by_key, sure
 from tk.errors import TkError
 from tk.models import OutboxEvent, Token
 from tk.record import text_or_base64
@@ -30,8 +30,8 @@ SEARCHED = 100_000  # of the newest events, where a topic is looked for: an inde
 
 
 @admin.register(Token)
-class TokenAdmin(Base):
-    list_display = ("name", "user_name", "scopes", "topics", "created_at", "expires_at", "revoked_at")
+class TokenAdmin(Fitting, Base):
+    list_display = ("name", "user_name", "scopes", "topics", "expires_at", "revoked_at")
     list_filter = ("revoked_at", "expires_at", "created_at")
     search_fields = ("name", "user_name")
     fields = ("name", "user", "scopes", "topics", "expires_at")
@@ -80,7 +80,7 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(OutboxEvent)
 class OutboxEventAdmin(BigTable, EventBase):
-    list_display = ("event_id", "state", "topic", "key_text", "created_at", "sent_at", "error_short")
+    list_display = ("event_id", "state", "topic", "created_at", "error_short")
     list_filter = (StateFilter, since_by_key("created_at"))
     search_fields = ("event_id",)
     search_help_text = _("an event id, or how a topic begins (among the newest 100,000)")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib.admin import ModelAdmin, ShowFacets, SimpleListFilter, helpers
 from django.contrib.admin.views.main import ChangeList
@@ -18,6 +18,13 @@ SPANS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta
 CLOCKS = timedelta(seconds=5)  # that the clocks of the hosts which make rows may differ
 
 
+class Fitting:
+    """Mixed into a ModelAdmin: its list fits the window."""
+
+    class Media:
+        css: ClassVar[dict[str, tuple[str, ...]]] = {"all": ("tk/admin.css",)}
+
+
 class OneOrder(ChangeList):
     """Rows come in the order that an index serves, whatever ?o= asks for."""
 
@@ -25,7 +32,7 @@ class OneOrder(ChangeList):
         return list(self.model_admin.get_ordering(request))
 
 
-class BigTable:
+class BigTable(Fitting):
     """Mixed into a ModelAdmin: `ordering` is the one order, and an address may ask for nothing but the filters."""
 
     sortable_by: Any = ()

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from tk.access import Caller
-from tk.bigtable import BigTable, Since, since, sure
+from tk.bigtable import BigTable, Fitting, Since, since, sure
 from tk.errors import TkError
 from tk.paging import NewestPaginator
 from tk.record import dump_headers, load_headers, text_or_base64
@@ -35,7 +35,7 @@ else:  # generic for the type checker alone
 PLACE = re.compile(r"(?P<topic>[\w.-]+)\[(?P<partition>\d{1,9})\](?:@(?P<offset>\d{1,18}))?")
 
 
-class ReadOnly:
+class ReadOnly(Fitting):
     """What the consumer writes, people read."""
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -82,7 +82,7 @@ class PartitionFilter(admin.SimpleListFilter):
 
 @admin.register(Message)
 class MessageAdmin(BigTable, ReadOnly, MaskedHeaders, MessageBase):
-    list_display = ("id", "topic", "partition", "offset", "key_text", "value_text", "stored_at")
+    list_display = ("__str__", "key_text", "value_text", "stored_at")
     list_select_related = ("position",)
     list_filter = (PartitionFilter, StoredSince)
     search_fields = ("pk",)
@@ -113,14 +113,6 @@ class MessageAdmin(BigTable, ReadOnly, MaskedHeaders, MessageBase):
             return (queryset.filter(offset=int(place["offset"])) if place["offset"] else queryset), False
         is_key = term.isascii() and term.isdigit() and len(term) < 19
         return (queryset.filter(pk=int(term)) if is_key else queryset.none()), False
-
-    @admin.display(description=_("topic"))
-    def topic(self, message: Message) -> str:
-        return message.position.topic
-
-    @admin.display(description=_("partition"))
-    def partition(self, message: Message) -> int:
-        return message.position.partition
 
     @admin.display(description=_("key"))
     def key_text(self, message: Message) -> str | None:
@@ -189,7 +181,7 @@ class GroupAdmin(ReadOnly, GroupBase):
 
 @admin.register(Member)
 class MemberAdmin(ReadOnly, MemberBase):
-    list_display = ("name", "group", "state", "stored", "in_web", "seen_at", "error")
+    list_display = ("name", "group", "state", "seen_at", "error")
     list_filter = ("group", "state", "in_web")
     search_fields = ("name", "host", "error")
     ordering = ("group", "name")
@@ -221,7 +213,7 @@ class LetterStateFilter(admin.SimpleListFilter):
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(BigTable, ReadOnly, MaskedHeaders, LetterBase):
-    list_display = ("made_at", "state", "group", "place", "cause_short", "tries", "changed_by")
+    list_display = ("made_at", "state", "group", "place", "cause_short")
     list_filter = (LetterStateFilter, LetterGroupFilter, since("made_at"))
     search_fields = ("cause",)
     search_help_text = _("group, topic, cause, and text in key or value")

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from tests.browser import wcag
 from tests.browser.hostile import HOSTILE
 from tests.browser.paneling import GROUP, write_letter
-from tests.browser.sizes import BOTH
+from tests.browser.sizes import BOTH, DESK, PHONE
 from tests.storing import store
 from tk.models import OutboxEvent, Token
 from tk.outbox import publish_many
@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 SIZES = pytest.mark.parametrize("page", **BOTH, indirect=True)
 STATES = OutboxEvent.State
+LONG = "x" * 300
 
 
 @pytest.fixture
@@ -29,12 +30,12 @@ def filled(page: Page, live_server, admin_client, sink_without_broker) -> Page:
     for name in (GROUP, "another"):
         group = Group.objects.create(name=name, desired="running")
         Member.objects.create(group=group, name=name, host="h", pid=1, state="failed", started_at=now, seen_at=now,
-                              error=HOSTILE[0])  # fmt: skip
-    store("elsewhere", topic="payments", group="another")
-    write_letter(1, cause=HOSTILE[0])
+                              error=HOSTILE[0] + LONG)  # fmt: skip
+    store(LONG, topic="payments", group="another", key=LONG)
+    write_letter(1, cause=HOSTILE[0] + LONG)
     write_letter(2, group="another", state="discarded")
     publish_many(Record(topic, HOSTILE[0].encode(), HOSTILE[1].encode()) for topic in ("orders", "payments"))
-    OutboxEvent.objects.filter(topic="orders").update(state=STATES.FAILED, error=HOSTILE[0])
+    OutboxEvent.objects.filter(topic="orders").update(state=STATES.FAILED, error=HOSTILE[0] + LONG)
     for name in ("ann", "bob"):
         Token.objects.create(name=name, digest=name, scopes=["tk.produce"])
     cookie = admin_client.cookies["sessionid"].value
@@ -63,6 +64,8 @@ def test_every_model_is_listed_searched_filtered_and_opened(filled: Page):
     for model, all_of_it, text, found, chosen, filtered in MODELS:
         filled.goto(f"/admin/{model}/")
         expect(rows(filled)).to_have_count(all_of_it)
+        if (filled.viewport_size or PHONE["viewport"])["width"] == DESK["viewport"]["width"]:
+            assert filled.evaluate(wcag.CUT_OFF) == [], model  # on a phone it may be scrolled
         assert filled.get_by_text("Show counts").count() == (model not in BIG_TABLES) * 1, model
         filled.locator("#searchbar").fill(text)
         filled.locator("#searchbar").press("Enter")
@@ -128,3 +131,39 @@ def test_a_token_is_made_and_shown_once(filled: Page):
     filled.reload()
     expect(filled.get_by_text("The token, shown this once:")).to_have_count(0)
     assert Token.objects.filter(name="carla").count() == 1
+
+
+def tab_to(page: Page, selector: str, key: str = "Tab") -> None:
+    for _ in range(100):
+        page.keyboard.press(key)
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    pytest.fail(f"{selector} cannot be reached")
+
+
+@SIZES
+def test_lists_questions_and_forms_are_used_with_the_keyboard_alone(filled: Page):
+    filled.goto("/admin/tkcons/deadletter/")
+    tab_to(filled, "#searchbar")
+    filled.keyboard.type("alert")
+    filled.keyboard.press("Enter")
+    expect(rows(filled)).to_have_count(1)
+    tab_to(filled, "#result_list tbody .action-select")
+    filled.keyboard.press("Space")
+    tab_to(filled, "select[name=action]", "Shift+Tab")
+    filled.keyboard.type("Discard")
+    tab_to(filled, "button[name=index]")
+    filled.keyboard.press("Enter")
+    expect(filled.locator("#content h1")).to_have_text("Discard 1 dead letter?")
+    tab_to(filled, "#content input[type=submit]")
+    filled.keyboard.press("Enter")
+    expect(filled.locator(".messagelist")).to_contain_text("1: discarded")
+    filled.goto("/admin/tk/token/add/")
+    tab_to(filled, "#id_name")
+    filled.keyboard.type("carla")
+    tab_to(filled, "#id_scopes")
+    filled.keyboard.press("Control+A")
+    filled.keyboard.type('["tk.produce"]')
+    tab_to(filled, "input[name=_save]")
+    filled.keyboard.press("Enter")
+    expect(filled.locator(".messagelist")).to_contain_text("The token, shown this once:")
