@@ -7,32 +7,30 @@ to come back after the answer that held it, or says so itself.
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tk import topics
 from tk.client import client_config
 from tk.errors import NotSent, TkError, UnknownTopic
 from tkcons.options import defaults, member
-from tkrest import formats
 from tkrest.conf import settings
-from tkrest.errors import IllegalState, InstanceNotFound, KafkaFailed, NotJson, RestError
+from tkrest.errors import NO_TOPIC, IllegalState, InstanceNotFound, KafkaFailed, RestError, of_kafka
+from tkrest.fetched import Fetched, Name
 
 logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 5.0  # how long a question to the broker may take
+BEGIN_SECONDS = 1.0  # how long a look at a group's offsets may take that is repeated until it has an answer
 WAIT_SECONDS = 0.25  # one wait for records: a read that shall end looks so often
 CALLBACK_SECONDS = 0.01  # a wait for librdkafka's callbacks, which a wait for records does not end with
 AT_ONCE = 500  # records taken from librdkafka at once
 
-Name = tuple[str, int]
 _NO_OFFSET = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
-_NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_ID}
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -71,10 +69,8 @@ class Instance:
         self._closing = False
         self.settled = threading.Event()  # what was committed before its end has the broker's answer
         self._by_hand = False  # the client assigned the partitions itself
-        self._held: set[Name] = set()  # partitions whose records are this instance's
-        self._waiting: deque[Message] = deque()  # fetched, not given
+        self._fetched = Fetched()
         self._paused = False
-        self._given: dict[Name, int] = {}  # the offset after the last record given, where it is not committed
         self._problem: RestError | TkError | None = None
         self._down = False
         self._open()
@@ -116,7 +112,7 @@ class Instance:
                 raise InstanceNotFound
             yield
         except KafkaException as error:
-            raise _failure(error.args[0]) from error
+            raise of_kafka(error.args[0]) from error
         finally:
             self.used_at = time.monotonic()
             self._turn.release()
@@ -136,7 +132,7 @@ class Instance:
                 self._consumer.subscribe(
                     list(wanted), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
                 )
-                self._drop({name for name in self._held if name[0] not in wanted})
+                self._fetched.drop(name for name in self._fetched.held if name[0] not in wanted)
             else:
                 self.unsubscribe()
         self.pattern = pattern
@@ -146,7 +142,7 @@ class Instance:
         if self.topics or self._by_hand:
             self._leave()
             self._renew()
-            self._drop(set(self._held))
+            self._fetched.drop(self._fetched.held)
         self.topics, self.pattern, self._by_hand = (), None, False
 
     def assign(self, partitions: Iterable[Name]) -> None:
@@ -154,14 +150,15 @@ class Instance:
         if self.topics or self.pattern is not None:
             raise IllegalState("This instance has a subscription: it excludes partitions assigned by hand.")
         self._leave()
-        wanted = set(partitions)
-        self._consumer.assign([TopicPartition(*name) for name in sorted(wanted)])
-        self._drop(set(self._held))
-        self._held, self._by_hand = wanted, True
+        self._fetched.drop(self._fetched.held)
+        self._fetched.hold(partitions)
+        self._consumer.assign([TopicPartition(*name, OFFSET_END) for name in self.assignment()])
+        self._by_hand = True
+        self._begin(ANSWER_SECONDS)
 
     def assignment(self) -> list[Name]:
         """The partitions that are read now, sorted."""
-        return sorted(self._held)
+        return sorted(self._fetched.held)
 
     def _leave(self) -> None:
         """Before other records are chosen: those given so far are the client's, and no pause is left behind."""
@@ -169,8 +166,10 @@ class Instance:
         self._resume()
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if consumer is self._consumer:  # else one that was given up
-            self._held = self._held | {(each.topic, each.partition) for each in partitions}
+        if consumer is not self._consumer:  # one that was given up
+            return
+        self._fetched.hold((each.topic, each.partition) for each in partitions)
+        consumer.incremental_assign([TopicPartition(each.topic, each.partition, OFFSET_END) for each in partitions])
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
@@ -178,13 +177,35 @@ class Instance:
         if self._paused:  # a pause outlives an assignment: it would come back with the partition
             consumer.resume(partitions)
         # What the last answer held is not committed: the client has not come back after it.
-        self._drop({(each.topic, each.partition) for each in partitions})
+        self._fetched.drop((each.topic, each.partition) for each in partitions)
 
-    def _drop(self, names: set[Name]) -> None:
-        self._held = self._held - names  # a new set: other threads may be looking at the old one
-        self._waiting = deque(m for m in self._waiting if (m.topic(), m.partition()) not in names)
-        for name in names:
-            self._given.pop(name, None)
+    def _begin(self, seconds: float) -> None:
+        """Ask where the group is in the partitions that came to us, and go on there; without an answer the next look does.
+
+        librdkafka would ask by itself, but once: where the group's coordinator has just moved, it is refused, and the
+        partition stands still for ever (librdkafka#5586).
+        """
+        if not self._fetched.unbegun:
+            return
+        try:
+            group = {(p.topic, p.partition): p.offset for p in self._committed(self._fetched.unbegun, seconds)}
+        except (RestError, TkError) as problem:
+            if not isinstance(problem, NotSent):
+                self._problem = problem
+            return
+        reset = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}.get(self.options.auto_offset_reset)
+        starts = {name: group.get(name, reset) for name in self._fetched.unbegun}
+        unknown = next((name for name in sorted(starts) if starts[name] is None), None)
+        self._problem = _no_offset(unknown, "the group has committed none") if unknown else None
+        self._put_at({name: start for name, start in starts.items() if start is not None})
+
+    def _put_at(self, offsets: dict[Name, int]) -> None:
+        """Go on from these. Taken off and put on again: a partition that was out of range refuses to seek."""
+        targets = [TopicPartition(*name, offset) for name, offset in offsets.items()]
+        self._consumer.incremental_unassign(targets)
+        self._consumer.incremental_assign(targets)
+        self._consumer.resume(targets)
+        self._fetched.begin(offsets)
 
     # Records.
 
@@ -200,7 +221,7 @@ class Instance:
         found: list[dict[str, Any]] = []
         size, full = 0, False
         while not full:
-            size, full = self._take(found, size, max_bytes)
+            size, full = self._fetched.give(found, size, max_bytes, self.options.embedded)
             left = deadline - time.monotonic()
             if full or (found and size >= enough) or left <= 0 or self._closing:
                 break
@@ -209,25 +230,8 @@ class Instance:
             self._complain()
         return found
 
-    def _take(self, found: list[dict[str, Any]], size: int, max_bytes: int) -> tuple[int, bool]:
-        """Move what waits into the answer; give its size, and whether it is full."""
-        while self._waiting:
-            message = self._waiting[0]
-            more = formats.size(message)
-            if found and (size + more > max_bytes or len(found) >= settings.MAX_RECORDS):
-                return size, True
-            try:
-                found.append(formats.from_message(message, self.options.embedded))
-            except NotJson:
-                if found:  # what is before it is given first
-                    return size, True
-                raise
-            self._waiting.popleft()
-            self._given[message.topic() or "", message.partition() or 0] = (message.offset() or 0) + 1
-            size += more
-        return size, size >= max_bytes
-
     def _poll(self, seconds: float) -> None:
+        self._begin(BEGIN_SECONDS)
         self._resume()
         if messages := self._consumer.consume(1, seconds):
             self._receive(messages + self._consumer.consume(AT_ONCE, 0))
@@ -240,19 +244,16 @@ class Instance:
     def _receive(self, messages: list[Message]) -> None:
         for message in messages:
             error = message.error()
-            if error is not None:
+            if error is None:
+                self._fetched.add(message)
+            else:
                 self._note(message, error)
-            elif (message.topic(), message.partition()) in self._held:  # else taken from us while it was on its way
-                self._waiting.append(message)
         self._down = self._down and not messages
 
     def _note(self, message: Message, error: KafkaError) -> None:
         if error.code() in _NO_OFFSET:
-            self._problem = IllegalState(
-                f"There is no offset to begin at in {message.topic()}[{message.partition()}] ({error.str()}): "
-                "choose one by POST .../positions."
-            )
-        elif error.code() in _NO_TOPIC:
+            self._problem = _no_offset((message.topic() or "", message.partition() or 0), error.str())
+        elif error.code() in NO_TOPIC:
             self._problem = UnknownTopic(f"The broker has no topic {message.topic()!r}.")
         elif error.fatal():
             self._problem = KafkaFailed(f"Kafka error: {error.str()}")
@@ -277,16 +278,14 @@ class Instance:
     def commit(self, offsets: list[TopicPartition] | None = None, *, wait: bool = True) -> None:
         """Commit these offsets, or those after everything given. Raises NotSent, KafkaFailed or IllegalState."""
         if offsets is None:
-            offsets = [TopicPartition(*name, offset) for name, offset in sorted(self._given.items())]
+            offsets = self._fetched.uncommitted()
         if not offsets:
             return
         self._consumer.commit(offsets=offsets, asynchronous=True)
         self._commits.asked += 1
         if wait:
             self._wait_for_commit()
-        for each in offsets:
-            if self._given.get((each.topic, each.partition), each.offset + 1) <= each.offset:
-                del self._given[each.topic, each.partition]
+        self._fetched.committed(offsets)
 
     def _wait_for_commit(self) -> None:
         # Not by a synchronous commit, which waits without a bound for a broker that is down.
@@ -296,7 +295,7 @@ class Instance:
                 raise NotSent("Kafka does not answer: the offsets may not be committed.")
             self._tend(CALLBACK_SECONDS)
         if self._commits.refusal is not None:
-            raise _failure(self._commits.refusal)
+            raise of_kafka(self._commits.refusal)
 
     def _confirm(self) -> None:
         """The client has come back: with auto.commit.enable that commits what the last answer held."""
@@ -305,27 +304,28 @@ class Instance:
 
     def committed(self, names: Iterable[Name]) -> list[TopicPartition]:
         """The group's committed offsets in these partitions, where there are some."""
+        return self._committed(names, ANSWER_SECONDS)
+
+    def _committed(self, names: Iterable[Name], seconds: float) -> list[TopicPartition]:
         asked = [TopicPartition(*name) for name in names]
-        answer: list[TopicPartition] = self._consumer.committed(asked, timeout=ANSWER_SECONDS)
+        try:
+            answer: list[TopicPartition] = self._consumer.committed(asked, timeout=seconds)
+        except KafkaException as error:
+            raise of_kafka(error.args[0]) from error
         for each in answer:
             if each.error is not None:
-                raise _failure(each.error)
+                raise of_kafka(each.error)
         return [each for each in answer if each.offset >= 0]
 
     def seek(self, offsets: dict[Name, int]) -> None:
         """Go on from these offsets. Raises IllegalState for a partition that is not assigned."""
-        missing = sorted(offsets.keys() - self._held)
+        missing = sorted(offsets.keys() - self._fetched.held)
         if missing:
             raise IllegalState(f"{missing[0][0]}[{missing[0][1]}] is not assigned to this instance (now).")
-        names = set(offsets)
-        self._drop(names)
-        self._held = self._held | names
+        self._fetched.drop(offsets)
+        self._fetched.hold(offsets)
         self._problem = None
-        targets = [TopicPartition(*name, offset) for name, offset in offsets.items()]
-        # Taken off and put on again: a partition that was out of range refuses to seek.
-        self._consumer.incremental_unassign(targets)
-        self._consumer.incremental_assign(targets)
-        self._consumer.resume(targets)
+        self._put_at(offsets)
 
     def watermarks(self, name: Name) -> tuple[int, int]:
         """The partition's first offset and the one after its last."""
@@ -343,6 +343,7 @@ class Instance:
             return
         try:
             if not self._closing:
+                self._begin(BEGIN_SECONDS)
                 self._tend(0)
         except KafkaException as error:
             logger.warning("consumer", extra={"action": "rest", "group": self.group, "error": str(error)})
@@ -351,7 +352,7 @@ class Instance:
 
     def _tend(self, seconds: float) -> None:
         """Serve librdkafka's callbacks. A record that comes meanwhile waits; no second one is taken in."""
-        if self._waiting:
+        if self._fetched.waiting:
             self._consumer.pause(self._consumer.assignment())
             self._paused = True
         self._receive(self._consumer.consume(1, seconds))
@@ -367,16 +368,11 @@ class Instance:
                 except (KafkaException, RestError, TkError) as error:
                     logger.info("not committed", extra={"action": "rest", "group": self.group, "error": str(error)})
             self.settled.set()
-            self._waiting.clear()
+            self._fetched.clear()
             self._consumer.close()
 
 
-def _failure(error: KafkaError) -> RestError | TkError:
-    code = error.code()
-    if code in _NO_TOPIC:
-        return UnknownTopic("The broker has no such topic.")
-    if error.retriable() or code in {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}:
-        return NotSent(f"Kafka does not answer ({error.str()}): try again.")
-    if code in {KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS}:
-        return IllegalState(f"The group is rebalancing ({error.str()}): read again.")
-    return KafkaFailed(f"Kafka error: {error.str()}")
+def _no_offset(name: Name, why: str) -> IllegalState:
+    return IllegalState(
+        f"There is no offset to begin at in {name[0]}[{name[1]}] ({why}): choose one by POST .../positions."
+    )

@@ -16,8 +16,9 @@ from tkcons.reader import VIEW
 from tkrest import bodies, cluster, instances
 from tkrest.checks import OFFSET_RESETS
 from tkrest.conf import settings
-from tkrest.consume import Instance, Name, Options
+from tkrest.consume import Instance, Options
 from tkrest.errors import IllegalState, InvalidConsumer, PartitionNotFound, Unprocessable
+from tkrest.fetched import Name
 from tkrest.media import BINARY, FORMATS
 
 LOOK_SECONDS = 30.0  # between looks for new topics that a pattern names

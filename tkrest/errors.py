@@ -5,6 +5,8 @@ https://docs.confluent.io/platform/current/kafka-rest/api.html#errors
 
 from typing import ClassVar
 
+from confluent_kafka import KafkaError
+
 from tk.errors import (
     BrokerRefused,
     Forbidden,
@@ -135,6 +137,26 @@ class KafkaFailed(RestError):
     """Kafka answered with an error."""
 
     error_code = 50002
+
+
+NO_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_ID}
+_AWAY = {
+    *(KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._WAIT_COORD),
+    *(KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS),
+}
+_REBALANCE = {KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS}
+
+
+def of_kafka(error: KafkaError) -> RestError | TkError:
+    """What the answer to a consumer's question says."""
+    code = error.code()
+    if code in NO_TOPIC:
+        return UnknownTopic("The broker has no such topic.")
+    if error.retriable() or code in _AWAY:
+        return NotSent(f"Kafka does not answer ({error.str()}): try again.")
+    if code in _REBALANCE:
+        return IllegalState(f"The group is rebalancing ({error.str()}): read again.")
+    return KafkaFailed(f"Kafka error: {error.str()}")
 
 
 _OURS: tuple[tuple[type[TkError], int], ...] = (  # the first that fits

@@ -4,11 +4,12 @@ import threading
 import time
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from tests.unit.test_fuzz_rest import Consumer
 from tkrest import consume
 from tkrest.consume import Instance, Options
+from tkrest.errors import KafkaFailed
 from tkrest.media import JSON
 
 
@@ -38,3 +39,28 @@ def test_what_comes_late_for_a_choice_that_was_given_up_changes_nothing(instance
     assert instance.assignment() == [("payments", 0)]
     instance._on_revoke(before, [TopicPartition("payments", 0)])
     assert instance.assignment() == [("payments", 0)]
+
+
+@pytest.mark.parametrize("choose", ["subscribe", "assign"])
+def test_where_the_group_is_is_asked_until_its_coordinator_answers(instance, monkeypatch, choose):
+    answer = Consumer.committed
+    refusals = iter([KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS])
+
+    def committed(self, asked, timeout):
+        for code in refusals:
+            raise KafkaException(KafkaError(code))
+        return answer(self, asked, timeout)
+
+    monkeypatch.setattr(Consumer, "committed", committed)
+    getattr(instance, choose)(["orders"] if choose == "subscribe" else [("orders", 0)])
+    assert instance.assignment() == [("orders", 0)]
+    assert [each["offset"] for each in instance.read(5, 1_000_000)] == [3, 4]
+    assert list(refusals) == []
+
+
+def test_a_group_whose_offsets_are_not_the_callers_to_see_is_told_so(instance, monkeypatch):
+    refused = KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
+    monkeypatch.setattr(Consumer, "committed", lambda *args, **kwargs: (_ for _ in ()).throw(refused))
+    instance.assign([("orders", 0)])
+    with pytest.raises(KafkaFailed):
+        instance.read(0.1, 1_000_000)

@@ -311,7 +311,7 @@ def test_records_that_wait_are_bounded(local, consumer, topic, group):
         for _ in range(100):  # as the keeper does while the client is idle
             instance.tend()
             time.sleep(0.02)
-        assert sum(len(message.value()) for message in instance._waiting) < 4_000_000
+        assert sum(len(message.value()) for message in instance._fetched._waiting) < 4_000_000
         assert len(made.values(59)) == 59
 
 
