@@ -11,49 +11,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tk import topics
-from tk.client import client_config
 from tk.errors import NotSent, TkError, UnknownTopic
-from tkcons.options import defaults, member
-from tkrest.conf import settings
+from tkrest.client import ANSWER_SECONDS, AT_ONCE, Client, Options
 from tkrest.errors import NO_TOPIC, IllegalState, InstanceNotFound, KafkaFailed, RestError, of_kafka
 from tkrest.fetched import Fetched, Name
 
 logger = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 5.0  # how long a question to the broker may take
 BEGIN_SECONDS = 1.0  # how long a look at a group's offsets may take that is repeated until it has an answer
 WAIT_SECONDS = 0.25  # one wait for records: a read that shall end looks so often
 CALLBACK_SECONDS = 0.01  # a wait for librdkafka's callbacks, which a wait for records does not end with
-AT_ONCE = 500  # records taken from librdkafka at once
 
 _NO_OFFSET = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
-
-
-class Options(msgspec.Struct, frozen=True):
-    """What the client chose. Times in ms; fetch_min_bytes -1: only the time or the largest answer ends a read."""
-
-    embedded: str
-    auto_offset_reset: str
-    auto_commit: bool = True
-    fetch_min_bytes: int = 1
-    request_timeout_ms: int | None = None
-
-
-class Commits:
-    """The commits of one Kafka consumer: how many were asked for and answered, and how the last answer refused."""
-
-    def __init__(self) -> None:
-        self.asked = self.answered = 0
-        self.refusal: KafkaError | None = None
-
-    def answer(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        """librdkafka's on_commit."""
-        self.answered += 1
-        self.refusal = error or next((each.error for each in partitions if each.error is not None), None)
 
 
 class Instance:
@@ -73,21 +45,14 @@ class Instance:
         self._paused = False
         self._problem: RestError | TkError | None = None
         self._down = False
-        self._open()
+        self._client = self._open()
 
-    def _open(self) -> None:
-        commits = Commits()
-        reset = self.options.auto_offset_reset
-        config = {
-            **member(self.group, static_id=""),
-            "auto.offset.reset": "error" if reset == "none" else reset,
-            "allow.auto.create.topics": False,
-            "fetch.max.bytes": settings.FETCH_KIB * 1_024,
-            "error_cb": self._on_error,
-            "on_commit": commits.answer,
-        }
-        bounded = {"queued.max.messages.kbytes": settings.FETCH_KIB, "queued.min.messages": AT_ONCE}
-        self._consumer, self._commits = Consumer(client_config(config, {**defaults(), **bounded})), commits
+    def _open(self) -> Client:
+        return Client(self.group, self.options, self._on_error)
+
+    @property
+    def _consumer(self) -> Consumer:
+        return self._client.consumer
 
     def _renew(self) -> None:
         """Go on with a new consumer, which knows nothing of what was chosen before.
@@ -95,7 +60,7 @@ class Instance:
         One that had a subscription takes no assign() any more, and its last callbacks come at any time.
         """
         old = self._consumer
-        self._open()
+        self._client = self._open()
         # On a thread of its own: leaving the group may wait for a broker that is down.
         closing = threading.Thread(target=old.close, name="tkrest-renew", daemon=True)
         closing.start()
@@ -185,26 +150,22 @@ class Instance:
         librdkafka would ask by itself, but once: where the group's coordinator has just moved, it is refused, and the
         partition stands still for ever (librdkafka#5586).
         """
-        if not self._fetched.unbegun:
+        if not self._fetched.unbegun or self._client.unanswered:  # the answer is to count what was committed just now
             return
         try:
-            group = {(p.topic, p.partition): p.offset for p in self._committed(self._fetched.unbegun, seconds)}
+            group = self._client.committed(self._fetched.unbegun, seconds)
         except (RestError, TkError) as problem:
             if not isinstance(problem, NotSent):
                 self._problem = problem
             return
         reset = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}.get(self.options.auto_offset_reset)
-        starts = {name: group.get(name, reset) for name in self._fetched.unbegun}
+        starts = {name: group[name].offset if name in group else reset for name in self._fetched.unbegun}
         unknown = next((name for name in sorted(starts) if starts[name] is None), None)
         self._problem = _no_offset(unknown, "the group has committed none") if unknown else None
         self._put_at({name: start for name, start in starts.items() if start is not None})
 
     def _put_at(self, offsets: dict[Name, int]) -> None:
-        """Go on from these. Taken off and put on again: a partition that was out of range refuses to seek."""
-        targets = [TopicPartition(*name, offset) for name, offset in offsets.items()]
-        self._consumer.incremental_unassign(targets)
-        self._consumer.incremental_assign(targets)
-        self._consumer.resume(targets)
+        self._client.put_at(offsets)
         self._fetched.begin(offsets)
 
     # Records.
@@ -281,21 +242,19 @@ class Instance:
             offsets = self._fetched.uncommitted()
         if not offsets:
             return
-        self._consumer.commit(offsets=offsets, asynchronous=True)
-        self._commits.asked += 1
+        self._client.commit(offsets)
         if wait:
             self._wait_for_commit()
         self._fetched.committed(offsets)
 
     def _wait_for_commit(self) -> None:
-        # Not by a synchronous commit, which waits without a bound for a broker that is down.
         deadline = time.monotonic() + ANSWER_SECONDS
-        while self._commits.answered < self._commits.asked:
+        while self._client.unanswered:
             if time.monotonic() > deadline:
                 raise NotSent("Kafka does not answer: the offsets may not be committed.")
             self._tend(CALLBACK_SECONDS)
-        if self._commits.refusal is not None:
-            raise of_kafka(self._commits.refusal)
+        if self._client.refusal is not None:
+            raise of_kafka(self._client.refusal)
 
     def _confirm(self) -> None:
         """The client has come back: with auto.commit.enable that commits what the last answer held."""
@@ -304,18 +263,7 @@ class Instance:
 
     def committed(self, names: Iterable[Name]) -> list[TopicPartition]:
         """The group's committed offsets in these partitions, where there are some."""
-        return self._committed(names, ANSWER_SECONDS)
-
-    def _committed(self, names: Iterable[Name], seconds: float) -> list[TopicPartition]:
-        asked = [TopicPartition(*name) for name in names]
-        try:
-            answer: list[TopicPartition] = self._consumer.committed(asked, timeout=seconds)
-        except KafkaException as error:
-            raise of_kafka(error.args[0]) from error
-        for each in answer:
-            if each.error is not None:
-                raise of_kafka(each.error)
-        return [each for each in answer if each.offset >= 0]
+        return list(self._client.committed(names).values())
 
     def seek(self, offsets: dict[Name, int]) -> None:
         """Go on from these offsets. Raises IllegalState for a partition that is not assigned."""
@@ -328,12 +276,8 @@ class Instance:
         self._put_at(offsets)
 
     def watermarks(self, name: Name) -> tuple[int, int]:
-        """The partition's first offset and the one after its last."""
-        seen = self._consumer.get_watermark_offsets(TopicPartition(*name), timeout=ANSWER_SECONDS)
-        if seen is None:
-            raise NotSent("Kafka does not answer: try again.")
-        low, high = seen
-        return low, high
+        """The partition's first offset and the one after its last. Raises NotSent."""
+        return self._client.watermarks(name)
 
     # Between requests.
 

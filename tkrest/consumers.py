@@ -15,8 +15,9 @@ from tkcons import groups
 from tkcons.reader import VIEW
 from tkrest import bodies, cluster, instances
 from tkrest.checks import OFFSET_RESETS
+from tkrest.client import Options
 from tkrest.conf import settings
-from tkrest.consume import Instance, Options
+from tkrest.consume import Instance
 from tkrest.errors import IllegalState, InvalidConsumer, PartitionNotFound, Unprocessable
 from tkrest.fetched import Name
 from tkrest.media import BINARY, FORMATS

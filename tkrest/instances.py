@@ -10,8 +10,9 @@ import time
 from django.core.signals import setting_changed
 
 from tk.access import Caller
+from tkrest.client import Options
 from tkrest.conf import settings
-from tkrest.consume import Instance, Options
+from tkrest.consume import Instance
 from tkrest.errors import InstanceExists, InstanceNotFound, TooManyInstances
 
 logger = logging.getLogger(__name__)

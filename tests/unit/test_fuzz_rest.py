@@ -16,8 +16,8 @@ from tests.strangers import NONE, Addresses, Site
 from tests.unit.test_fuzz import REST
 from tk.access import Caller
 from tk.testing import KafkaOutbox
-from tkrest import cluster, consume, instances
-from tkrest.consume import Options
+from tkrest import client, cluster, instances
+from tkrest.client import Options
 from tkrest.media import BINARY, JSON, V2, of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -131,7 +131,7 @@ def site(settings, monkeypatch) -> Iterator[Site]:
     settings.TKREST = {"READ_MS": 1, "MAX_READ_MS": 2, "MAX_INSTANCES_OF_CALLER": 3}
     monkeypatch.setattr(cluster, "AdminClient", Admin)
     monkeypatch.setattr(cluster, "_admin", None)
-    monkeypatch.setattr(consume, "Consumer", Consumer)
+    monkeypatch.setattr(client, "Consumer", Consumer)
     with Site(settings, monkeypatch) as made, KafkaOutbox(TOPICS):
         yield made
     instances.close()

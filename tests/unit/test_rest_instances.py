@@ -7,15 +7,16 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from tests.unit.test_fuzz_rest import Consumer
-from tkrest import consume
-from tkrest.consume import Instance, Options
+from tkrest import client, consume
+from tkrest.client import Options
+from tkrest.consume import Instance
 from tkrest.errors import KafkaFailed
 from tkrest.media import JSON
 
 
 @pytest.fixture
 def instance(monkeypatch) -> Instance:
-    monkeypatch.setattr(consume, "Consumer", Consumer)
+    monkeypatch.setattr(client, "Consumer", Consumer)
     return Instance("g", "one", "somebody", Options(JSON, "earliest"))
 
 

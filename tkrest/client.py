@@ -1,0 +1,81 @@
+"""The Kafka consumer of an instance: questions and commits that are bounded in time and answered in tkrest's errors."""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from tk.client import client_config
+from tk.errors import NotSent
+from tkcons.options import defaults, member
+from tkrest.conf import settings
+from tkrest.errors import of_kafka
+from tkrest.fetched import Name
+
+ANSWER_SECONDS = 5.0  # how long a question to the broker may take
+AT_ONCE = 500  # records taken from librdkafka at once
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What the client chose. Times in ms; fetch_min_bytes -1: only the time or the largest answer ends a read."""
+
+    embedded: str
+    auto_offset_reset: str
+    auto_commit: bool = True
+    fetch_min_bytes: int = 1
+    request_timeout_ms: int | None = None
+
+
+class Client:
+    """`consumer` is confluent_kafka's. For one thread at a time."""
+
+    def __init__(self, group: str, options: Options, on_error: Callable[[KafkaError], None]) -> None:
+        reset = options.auto_offset_reset
+        config = {
+            **member(group, static_id=""),
+            "auto.offset.reset": "error" if reset == "none" else reset,
+            "allow.auto.create.topics": False,
+            "fetch.max.bytes": settings.FETCH_KIB * 1_024,
+            "error_cb": on_error,
+            "on_commit": self._on_commit,
+        }
+        bounded = {"queued.max.messages.kbytes": settings.FETCH_KIB, "queued.min.messages": AT_ONCE}
+        self.consumer = Consumer(client_config(config, {**defaults(), **bounded}))
+        self.unanswered = 0  # commits
+        self.refusal: KafkaError | None = None  # how the last answer to a commit refused
+
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
+        self.unanswered -= 1
+        self.refusal = error or next((each.error for each in partitions if each.error is not None), None)
+
+    def commit(self, offsets: list[TopicPartition]) -> None:
+        """Ask for a commit. Its answer comes with librdkafka's callbacks: a synchronous commit waits without a bound."""
+        self.consumer.commit(offsets=offsets, asynchronous=True)
+        self.unanswered += 1
+
+    def committed(self, names: Iterable[Name], seconds: float = ANSWER_SECONDS) -> dict[Name, TopicPartition]:
+        """The group's committed offsets in these partitions, where there are some. Raises NotSent, KafkaFailed."""
+        asked = [TopicPartition(*name) for name in names]
+        try:
+            answer: list[TopicPartition] = self.consumer.committed(asked, timeout=seconds)
+        except KafkaException as error:
+            raise of_kafka(error.args[0]) from error
+        for each in answer:
+            if each.error is not None:
+                raise of_kafka(each.error)
+        return {(each.topic, each.partition): each for each in answer if each.offset >= 0}
+
+    def watermarks(self, name: Name) -> tuple[int, int]:
+        """The partition's first offset and the one after its last."""
+        seen = self.consumer.get_watermark_offsets(TopicPartition(*name), timeout=ANSWER_SECONDS)
+        if seen is None:
+            raise NotSent("Kafka does not answer: try again.")
+        low, high = seen
+        return low, high
+
+    def put_at(self, offsets: dict[Name, int]) -> None:
+        """Go on from these. Taken off and put on again: a partition that was out of range refuses to seek."""
+        targets = [TopicPartition(*name, offset) for name, offset in offsets.items()]
+        self.consumer.incremental_unassign(targets)
+        self.consumer.incremental_assign(targets)
+        self.consumer.resume(targets)  # a pause outlives an assignment
