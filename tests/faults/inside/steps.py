@@ -5,6 +5,7 @@ armed step acts once, in whichever process comes first.
 """
 
 import contextlib
+import inspect
 import os
 import signal
 import time
@@ -89,8 +90,12 @@ def watch() -> None:
 
 
 def put(owner: Any, name: str, value: Any) -> None:
-    """Replace what is there. Raises AttributeError where the product calls it otherwise by now."""
-    getattr(owner, name)
+    """Replace what is there. Raises AttributeError or TypeError where the product names or calls it otherwise by now."""
+    real = getattr(owner, name)
+    if inspect.isfunction(real):
+        taken = inspect.signature(real).parameters.values()
+        named = {each.name: None for each in taken if each.kind is each.KEYWORD_ONLY}
+        inspect.signature(value).bind(*(each for each in taken if each.name not in named), **named)
     setattr(owner, name, value)
 
 

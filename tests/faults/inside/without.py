@@ -19,7 +19,11 @@ def acknowledgement() -> None:
     from tk import producer
 
     real = producer.client_config
-    put(producer, "client_config", lambda options: real({**options, "enable.idempotence": False, "acks": 0}))
+
+    def unacknowledged(options: Any, defaults: Any = None) -> Any:
+        return real({**options, "enable.idempotence": False, "acks": 0}, defaults)
+
+    put(producer, "client_config", unacknowledged)
 
 
 def outbox() -> None:
@@ -41,10 +45,10 @@ def compare_and_set() -> None:
     from tkcons.models import Position
     from tkcons.sinks.ledger import Ledger
 
-    def advance(batches: Any, keys: Any, using: str) -> None:
+    def advance(batches: Any, keys: Any, using: str, ahead: int | None = None) -> None:
         for batch in batches:
             row = Position.objects.using(using).filter(pk=keys[batch.place])
-            row.update(next_offset=batch.end, trying_until=None, tries=0)
+            row.update(next_offset=batch.end, trying_until=ahead, tries=0)
 
     def advance_in_file(self: Ledger, batches: Any) -> None:
         for batch in batches:
