@@ -132,7 +132,7 @@ class MessageAdmin(BigTable, ReadOnly, MaskedHeaders, MessageBase):
 
 @admin.register(Position)
 class PositionAdmin(ReadOnly, PositionBase):
-    list_display = ("group", "topic", "partition", "next_offset", "generation", "claimed_by")
+    list_display = ("group", "topic", "partition", "next_offset", "claimed_by")
     list_filter = ("group", "topic")
     search_fields = ("group", "topic")
     ordering = ("group", "topic", "partition")

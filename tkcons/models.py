@@ -22,11 +22,11 @@ class Position(models.Model):
     stores = models.BooleanField(_("stores messages"), default=True)
     # Committed before a handler is called, so that a message which kills its process is known: the end of the range that
     # is being tried from next_offset on (null: none), and how often that was begun, if it is a single message.
-    trying_until = models.BigIntegerField(null=True)
+    trying_until = models.BigIntegerField(_("trying until"), null=True)
     tries = models.PositiveIntegerField(_("tries"), default=0)
     # The process that made the last claim, host:pid, and from where on it alone writes; before: tkcons.owners.
     claimed_by = models.CharField(_("claimed by"), max_length=100, default="", db_default="", blank=True)
-    claimed_from = models.BigIntegerField(null=True)
+    claimed_from = models.BigIntegerField(_("claimed from"), null=True)
 
     class Meta:
         verbose_name = _("position")
@@ -144,8 +144,8 @@ class Group(models.Model):
     changed_at = models.DateTimeField(_("changed"), auto_now=True)
     changed_by = models.CharField(_("changed by"), max_length=150, blank=True)
     # The one web process that runs the group while no `manage.py consume` does.
-    lease_owner = models.CharField(max_length=100, blank=True)
-    leased_until = models.DateTimeField(null=True)
+    lease_owner = models.CharField(_("lease's owner"), max_length=100, blank=True)
+    leased_until = models.DateTimeField(_("leased until"), null=True)
 
     class Meta:
         verbose_name = _("group")
@@ -221,8 +221,8 @@ class DeadLetter(models.Model):
     traceback = models.TextField(_("traceback"), blank=True)
     tries = models.PositiveIntegerField(_("tries"))
     dead_topic = models.CharField(_("dead letter topic"), max_length=249, blank=True)
-    dead_partition = models.PositiveIntegerField(null=True)
-    dead_offset = models.BigIntegerField(null=True)
+    dead_partition = models.PositiveIntegerField(_("dead letter partition"), null=True)
+    dead_offset = models.BigIntegerField(_("dead letter offset"), null=True)
     state = models.CharField(_("state"), max_length=10, choices=State, default=State.WAITING)
     attempt = models.PositiveIntegerField(
         default=0

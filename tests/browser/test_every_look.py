@@ -28,8 +28,29 @@ LETTER = "00000000000000000000000000000001"
 # A page's address, or with what is then done there.
 Visit = str | tuple[str, Callable[[Page], None]]
 
+
+def submit(**fields: str) -> Callable[[Page], None]:
+    """Fill these fields of the page's own form, and send it."""
+
+    def act(page: Page) -> None:
+        for name, text in fields.items():
+            page.locator(f"main form [name={name}]").fill(text)
+        with page.expect_navigation():
+            page.locator("main form:not(.buttons) button:not([name])").first.click()
+
+    return act
+
+
+def choose(page: Page) -> None:
+    page.locator("#all").check()
+    page.locator("button[value=discard]").click()
+    page.locator(".ask").wait_for()
+
+
 EMPTY: list[Visit] = [
     *("read", "status", f"group?name={GROUP}", "topics/{topic}/messages", "deadletters", f"deadletters/{LETTER}"),
+    (f"group/move?name={GROUP}&to=earliest", submit()),
+    (f"group/skip?name={GROUP}", submit()),
 ]
 FILLED: list[Visit] = [
     *("read", "read?text=nothing", "read?partition=x", "read?key=k&since=2026-01-01T00:00&zone=UTC", "export?format=x"),
@@ -40,25 +61,6 @@ FILLED: list[Visit] = [
     *(f"topics/{{topic}}/messages/0/{offset}" for offset in range(4)),
     *("deadletters", "deadletters?q=nosuch", "deadletters?since=x", f"deadletters/{LETTER}"),
 ]
-
-
-def submit(**fields: str) -> Callable[[Page], None]:
-    """Fill these fields of the page's own form, and send it."""
-
-    def act(page: Page) -> None:
-        for name, text in fields.items():
-            page.locator(f"main form [name={name}]").fill(text)
-        with page.expect_navigation():
-            page.locator("main form:not(.buttons) :is(button:not([name]))").first.click()
-
-    return act
-
-
-def choose(page: Page) -> None:
-    page.locator("#all").check()
-    page.locator("button[value=discard]").click()
-    page.locator(".ask").wait_for()
-
 
 ACTS: list[Visit] = [
     ("new-topic", submit(name="no spaces")),

@@ -40,6 +40,9 @@ def test_the_focus_goes_down_every_page_is_seen_and_leaves_it(page: Page, sink_w
     for path in PATHS:
         page.goto(path)
         page.locator("main").wait_for()
+        assert page.evaluate("innerWidth") == (page.viewport_size or {})["width"], (
+            path
+        )  # a phone shows it in its own size
         page.keyboard.press("Tab")
         assert page.evaluate(wcag.FOCUS)["text"] == "Skip to the content", path
         page.keyboard.press("Tab")

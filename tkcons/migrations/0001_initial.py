@@ -19,8 +19,8 @@ class Migration(migrations.Migration):
                 ('desired', models.CharField(choices=[('running', 'running'), ('paused', 'paused'), ('stopped', 'stopped')], default='stopped', max_length=7, verbose_name='desired state')),
                 ('changed_at', models.DateTimeField(auto_now=True, verbose_name='changed')),
                 ('changed_by', models.CharField(blank=True, max_length=150, verbose_name='changed by')),
-                ('lease_owner', models.CharField(blank=True, max_length=100)),
-                ('leased_until', models.DateTimeField(null=True)),
+                ('lease_owner', models.CharField(blank=True, max_length=100, verbose_name="lease's owner")),
+                ('leased_until', models.DateTimeField(null=True, verbose_name='leased until')),
             ],
             options={
                 'verbose_name': 'group',

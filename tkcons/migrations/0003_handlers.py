@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='position',
             name='trying_until',
-            field=models.BigIntegerField(null=True),
+            field=models.BigIntegerField(null=True, verbose_name='trying until'),
         ),
         migrations.AddField(
             model_name='seenevent',
@@ -52,8 +52,8 @@ class Migration(migrations.Migration):
                 ('traceback', models.TextField(blank=True, verbose_name='traceback')),
                 ('tries', models.PositiveIntegerField(verbose_name='tries')),
                 ('dead_topic', models.CharField(blank=True, max_length=249, verbose_name='dead letter topic')),
-                ('dead_partition', models.PositiveIntegerField(null=True)),
-                ('dead_offset', models.BigIntegerField(null=True)),
+                ('dead_partition', models.PositiveIntegerField(null=True, verbose_name='dead letter partition')),
+                ('dead_offset', models.BigIntegerField(null=True, verbose_name='dead letter offset')),
                 ('state', models.CharField(choices=[('waiting', 'waiting'), ('requested', 'to be handled again'), ('resent', 'handled after all'), ('discarded', 'discarded')], default='waiting', max_length=10, verbose_name='state')),
                 ('attempt', models.PositiveIntegerField(default=0)),
                 ('made_at', models.DateTimeField(verbose_name='made')),

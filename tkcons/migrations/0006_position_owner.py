@@ -18,6 +18,6 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='position',
             name='claimed_from',
-            field=models.BigIntegerField(null=True),
+            field=models.BigIntegerField(null=True, verbose_name='claimed from'),
         ),
     ]
