@@ -1,11 +1,19 @@
 """The test suite's settings: production's, but for a key and plain HTTP. A test that wants DEBUG asks for it."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "x" * 50)
 os.environ.setdefault("INSECURE_HTTP", "1")
-os.environ.setdefault("DATA", tempfile.mkdtemp(prefix="tutorialkafka-test-"))
+
+if (
+    "DATA" not in os.environ
+):  # a folder for this process and those that it starts, which goes with it, but not with a fork
+    _folder, _maker = tempfile.mkdtemp(prefix="tutorialkafka-test-"), os.getpid()
+    os.environ["DATA"] = _folder
+    atexit.register(lambda: shutil.rmtree(_folder, ignore_errors=True) if os.getpid() == _maker else None)
 
 from tutorialkafka.settings import *  # noqa: F403
 from tutorialkafka.settings import DATA, DATABASES, STATIC_ROOT
