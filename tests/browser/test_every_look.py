@@ -2,6 +2,7 @@
 
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
@@ -92,7 +93,7 @@ TEXTS = """() => {
 SAME = re.compile(
     r"Consumer|Topics?|Partition|Offsets?|Position|Header|Name|Leader|Traceback|Live|JSON|CSV|JSONL|TXT|"
     r"compact|delete|compact,delete|[a-z]+(\.[a-z]+)+|admin: wanted running|"  # Kafka's words, and what was recorded
-    rf"({GROUP}|{LONG}|billing|olga|json|orders|test-\w+| |\[0\]@\d)+"
+    rf"({GROUP}|{LONG}|billing|olga|json|orders|test-[\w-]+| |\[0\]@\d)+"
 )
 
 
@@ -121,6 +122,11 @@ def look(page: Page, path: str) -> None:
         for theme in ("light", "dark"):
             page.emulate_media(color_scheme=theme, reduced_motion="reduce")
             assert page.evaluate(wcag.POOR_CONTRAST) == [], (path, size, theme)
+
+
+@pytest.fixture
+def topic(make_topic) -> str:
+    return make_topic(name=f"test-{uuid.uuid4().hex}-with-a-rather-long-name")
 
 
 def fill(topic: str, admin_user, produce) -> None:
