@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.following import go, rows
 from tests.browser.sizes import BOTH
@@ -75,6 +75,19 @@ def test_paused_it_counts_and_resumed_it_shows(opened: Page):
     opened.get_by_role("button", name="Resume").click()
     expect(rows(opened)).to_have_count(3)
     expect(opened.locator("#live-state")).to_have_text("Live")
+
+
+@SIZES
+def test_the_list_stays_where_it_is_when_the_state_gets_other_words(opened: Page):
+    store("first")
+    held: list[Route] = []
+    opened.route("**/tkcons/events*", lambda route: held.append(route))  # noqa: PLW0108
+    opened.goto("/tkcons/read")
+    expect(opened.locator("#live-state")).to_have_text("Connecting …")
+    before = rows(opened).first.bounding_box()
+    held[0].continue_()
+    expect(opened.locator("#live-state")).to_have_text("Live")
+    assert rows(opened).first.bounding_box() == before
 
 
 @SIZES
