@@ -4,8 +4,10 @@ Processes end before, in and after the handler's calls, other owners take over b
 for ever, or are rejected, events come twice, letters are handled again.
 """
 
+import sys
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -28,10 +30,11 @@ from tkcons.sinks.base import Batch, Claim, Place, Sink
 pytestmark = pytest.mark.timeout(600)
 
 TRIES = 2
-KINDS = ["sound"] * 6 + ["slow", "fails once", "poison", "rejected"]  # slow: two of them fill a slice
+KINDS = ["sound"] * 6 + ["slow", "fails once", "poison", "rejected"]  # slow: it fills a slice
 STEPS = st.lists(
     st.tuples(st.integers(1, 3), st.sampled_from([None, None, None, *EVENTS]), st.sampled_from(KINDS)), max_size=6
 )
+Steps = Sequence[tuple[int, str | None, str]]  # gap before the offset, event id, kind
 # What happens at a call of the handler, or at a transaction.
 FAULTS = [None] * 4 + ["before the call", "in the call", "before the transaction", "after the commit", "another owner"]
 HALF = settings(SETTINGS, max_examples=max(1, SETTINGS.max_examples // 2))  # a course takes twice as long as a sink's
@@ -48,14 +51,16 @@ class HandlerMachine(Machine):
     takes_back = False
     clock: Clock
 
-    @initialize(start=st.integers(0, 5), batch=st.sampled_from([None, 3]))
-    def begin(self, start: int, batch: int | None) -> None:
+    @initialize(start=st.integers(0, 5), batch=st.sampled_from([None, 3]), steps=st.tuples(STEPS, STEPS, STEPS))
+    def begin(self, start: int, batch: int | None, steps: Sequence[Steps]) -> None:
         self.batch = batch
         self.logs: dict[Place, dict[int, tuple[str | None, str]]] = {place: {} for place in PLACES}
         self.bad: Counter[At] = Counter()
         self.letters: set[At] = set()
         self.calls, self.fault, self.at = 0, None, 0
         super().begin(start)
+        for place, each in zip(PLACES, steps, strict=True):
+            self._append(place, each)
 
     # The handler.
 
@@ -72,7 +77,7 @@ class HandlerMachine(Machine):
                 self.bad[where] += 1
                 raise Crash
             if kind == "slow":
-                self.clock.now += 0.3
+                self.clock.now += 0.6
             elif kind == "rejected":
                 self.bad[where] += 1
                 raise Reject(kind, received)
@@ -121,42 +126,50 @@ class HandlerMachine(Machine):
         steps=STEPS,
         fault=st.sampled_from(FAULTS),
         at=st.integers(0, 3),
+        times=st.integers(1, 4),
     )
-    def write(
-        self, owner: int, place: Place, steps: list[tuple[int, str | None, str]], fault: str | None, at: int
-    ) -> None:
-        """What Kafka has from the claimed position on, with `steps` more than before."""
-        claim, model, log, calls = self.claims[owner].get(place), self.models[place], self.logs[place], self.calls
-        if claim is None:
-            return
+    def write(self, owner: int, place: Place, steps: Steps, fault: str | None, at: int, times: int) -> None:
+        """What Kafka has from the claimed position on, with `steps` more than before; what is left comes again."""
+        self._append(place, steps)
+        self.fault, self.at = fault, at
+        for _ in range(times):
+            if not self._write(owner, place):
+                break
+        self.fault = None
+
+    def _append(self, place: Place, steps: Steps) -> None:
+        log = self.logs[place]
         for gap, event, kind in steps:
-            log[max([*log, model.position - 1]) + gap] = (event, kind)
-        offsets = [offset for offset in sorted(log) if offset >= claim.next_offset][:8]
+            log[max([*log, self.models[place].position - 1]) + gap] = (event, kind)
+
+    def _write(self, owner: int, place: Place) -> bool:
+        """Whether the owner may go on."""
+        claim, model, calls = self.claims[owner].get(place), self.models[place], self.calls
+        offsets = [] if claim is None else [each for each in sorted(self.logs[place]) if each >= claim.next_offset][:8]
         if not offsets:
-            return
+            return False
         messages = [self._message(place, offset) for offset in offsets]
         stale = claim != Claim(model.generation, model.position)
-        self.fault, self.at = fault, at
-        crashed, now = False, claim.next_offset
         try:
             now = self.owners[owner].write([Batch(place, claim, messages, offsets[-1] + 1)])
             assert not stale
-            assert now > claim.next_offset
+            assert now >= claim.next_offset  # the same, where a slice is over when what failed has been cut out
         except Crash:
-            crashed = True
+            self.fault = None
+            self.settle(place)
+            self.come_back(owner)
+            return False
         except RetryLater as error:
             now = claim.next_offset if error.next_offset is None else error.next_offset
         except StaleOwner:
             assert stale or claim.generation < model.generation, "the owner's own write was refused"
-            now = self._position(place)
-        self.fault = None
-        assert crashed or now == self._position(place)
-        assert not stale or (calls, model.position) == (self.calls, self._position(place))
+            assert not stale or (calls, model.position) == (self.calls, self._position(place))
+            self.settle(place)
+            return False
+        assert now == self._position(place)
         self.settle(place)
-        if crashed:
-            self.come_back(owner)
-        elif not stale:
-            self.claims[owner][place] = claim._replace(next_offset=now)
+        self.claims[owner][place] = claim._replace(next_offset=now)
+        return True
 
     def _message(self, place: Place, offset: int) -> Message:
         event, _ = self.logs[place][offset]
@@ -226,6 +239,16 @@ class HandlerMachine(Machine):
     @staticmethod
     def _where(letter: DeadLetter) -> At:
         return Place(letter.topic, letter.topic_id, letter.partition), letter.offset
+
+    def teardown(self) -> None:
+        if hasattr(self, "models") and sys.exception() is None:  # with nothing in its way all of it is handled
+            self.claim(0, set(PLACES))
+            for place in PLACES:
+                for _ in range(100):
+                    if not self._write(0, place):
+                        break
+                assert self.models[place].position > max(self.logs[place], default=-1)
+        super().teardown()
 
     def clean(self) -> None:
         for model in (Role, DeadLetter, SeenEvent, Gap, Position):
