@@ -69,6 +69,23 @@ def test_nothing_overtakes_a_message_that_is_refused_by_itself(
     assert values(read(topic)) == ["0"] * known
 
 
+# Brokers refuse a batch whole. What is too large fails; what was refused in its company arrives.
+@pytest.mark.parametrize(
+    "events",
+    [
+        ["a", "A", "b", "C"],  # A goes when a has arrived, before b, which was refused with C
+        ["a", "C", "b", "A"],  # A goes after b
+    ],
+)
+def test_what_was_refused_in_company_is_tried_alone(alias, relay, make_topic, read, events):
+    topic = make_topic(max_message_bytes="1000")
+    records = [tk.Record(topic, name.encode() * (2_000 if name.isupper() else 1), name.lower().encode()) for name in events]
+    publish_many(records, using=alias)
+    relay()
+    assert states(alias) == [State.FAILED if name.isupper() else State.SENT for name in events]
+    assert values(read(topic)) == ["a", "b"]
+
+
 def test_a_relay_that_is_stopped_while_a_refusal_is_on_its_way_gives_its_shards_back(alias, broker, make_topic):
     topic = make_topic(max_message_bytes="1000")
     publish_many([tk.Record(topic, b"a" * 2_000, b"a"), tk.Record(topic, b"1", b"b")], using=alias)
