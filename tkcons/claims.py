@@ -1,5 +1,6 @@
 """Claims: the right to write to partitions, taken from the sink; where it knows none of a topic's, where to begin."""
 
+import logging
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -13,6 +14,8 @@ from tkcons.conf import settings
 from tkcons.groups import Spec
 from tkcons.seeking import at_time
 from tkcons.sinks.base import Claim, Place, Sink
+
+logger = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 5.0  # how long a question to the broker may take
 
@@ -65,6 +68,16 @@ class Claims:
             if failed := next((p.error for p in answer if p.error is not None), None):
                 raise KafkaException(failed)  # not the same as none committed: START might pass messages over
             committed = {p.partition: p.offset for p in answer if p.offset >= 0}
+            if committed:  # of an earlier consumer; or the database was restored to a time before the group began
+                logger.warning(
+                    "begins at Kafka's offsets",
+                    extra={
+                        "action": "begin",
+                        "group": self._spec.name,
+                        "topic": topic,
+                        "partitions": sorted(committed),
+                    },
+                )
         starts = {}
         for place in places:
             where = TopicPartition(topic, place.partition)

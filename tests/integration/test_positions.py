@@ -54,7 +54,7 @@ def test_the_stored_position_wins_over_kafkas(send, broker, topic, group):
     assert values(group) == numbers(11)
 
 
-def test_at_first_contact_kafkas_position_counts(send, broker, topic, group):
+def test_at_first_contact_kafkas_position_counts(send, broker, topic, group, caplog):
     send(topic, *range(10))
     consumer = Consumer({"bootstrap.servers": broker, "group.id": group})
     consumer.commit(offsets=[TopicPartition(topic, 0, 7)], asynchronous=False)
@@ -62,6 +62,7 @@ def test_at_first_contact_kafkas_position_counts(send, broker, topic, group):
     with running(database(group, topic)):
         eventually(lambda: len(values(group)) == 3)
     assert values(group) == ["7", "8", "9"]
+    assert "begins at Kafka's offsets" in caplog.messages
 
 
 def test_latest_is_resolved_once_and_stored_before_any_message(send, topic, group, settings):

@@ -79,7 +79,9 @@ def test_nothing_overtakes_a_message_that_is_refused_by_itself(
 )
 def test_what_was_refused_in_company_is_tried_alone(alias, relay, make_topic, read, events):
     topic = make_topic(max_message_bytes="1000")
-    records = [tk.Record(topic, name.encode() * (2_000 if name.isupper() else 1), name.lower().encode()) for name in events]
+    records = [
+        tk.Record(topic, name.encode() * (2_000 if name.isupper() else 1), name.lower().encode()) for name in events
+    ]
     publish_many(records, using=alias)
     relay()
     assert states(alias) == [State.FAILED if name.isupper() else State.SENT for name in events]
