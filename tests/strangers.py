@@ -177,6 +177,7 @@ class Site:
     def __exit__(self, *_: object) -> None:
         logging.disable(logging.NOTSET)
         hub.close()
+        hub._hub = None  # one that was closed takes nobody any more: the next Site in this process gets another
 
     def fuzz(
         self,
