@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: a real Apache Kafka and a real PostgreSQL, started once each, on free ports."""
 
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +19,10 @@ from tklocal.postgres import Postgres
 # In a fresh clone hypothesis makes its table of characters at the first draw, which takes a second.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
+
+# A script's job in the background ignores SIGINT, and so would all that the suite starts, and is to end by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
