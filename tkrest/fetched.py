@@ -48,7 +48,8 @@ class Fetched:
 
     def add(self, message: Message) -> None:
         """A message that waits from now on, unless its partition was taken away, or put elsewhere, on its way."""
-        if (message.topic(), message.partition()) in self.held - self.unbegun:
+        name = (message.topic(), message.partition())
+        if name in self.held and name not in self.unbegun:
             self._waiting.append(message)
 
     def give(self, found: list[dict[str, Any]], size: int, max_bytes: int, embedded: str) -> tuple[int, bool]:
