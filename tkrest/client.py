@@ -65,6 +65,22 @@ class Client:
                 raise of_kafka(each.error)
         return {(each.topic, each.partition): each for each in answer if each.offset >= 0}
 
+    def ends(self, names: Iterable[Name], end: int, seconds: float) -> dict[Name, int]:
+        """Of these partitions the first offset (OFFSET_BEGINNING) or that after the last (OFFSET_END).
+
+        Raises NotSent, KafkaFailed, UnknownTopic.
+        """
+        # In Kafka's protocol both are times: of the earliest and the latest record.
+        asked = [TopicPartition(*name, end) for name in names]
+        try:
+            answer: list[TopicPartition] = self.consumer.offsets_for_times(asked, timeout=seconds)
+        except KafkaException as error:
+            raise of_kafka(error.args[0]) from error
+        for each in answer:
+            if each.error is not None:
+                raise of_kafka(each.error)
+        return {(each.topic, each.partition): each.offset for each in answer}
+
     def watermarks(self, name: Name) -> tuple[int, int]:
         """The partition's first offset and the one after its last."""
         seen = self.consumer.get_watermark_offsets(TopicPartition(*name), timeout=ANSWER_SECONDS)
@@ -74,8 +90,19 @@ class Client:
         return low, high
 
     def put_at(self, offsets: dict[Name, int]) -> None:
-        """Go on from these. Taken off and put on again: a partition that was out of range refuses to seek."""
+        """Go on from these, which are no OFFSET_BEGINNING and no OFFSET_END.
+
+        librdkafka asks the broker what such a one is, and again by a timer where the answer came too late. Nothing takes
+        that timer back: it fires after a later choice too, and the partition begins again where the earlier one was.
+        Taken off and put on again: a partition that was out of range refuses to seek.
+        """
         targets = [TopicPartition(*name, offset) for name, offset in offsets.items()]
-        self.consumer.incremental_unassign(targets)
+        take_off(self.consumer, targets)
         self.consumer.incremental_assign(targets)
         self.consumer.resume(targets)  # a pause outlives an assignment
+
+
+def take_off(consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:
+    """Read these no longer. Some may not be read yet: librdkafka would refuse them all."""
+    read = {(each.topic, each.partition) for each in consumer.assignment()}
+    consumer.incremental_unassign([each for each in partitions if (each.topic, each.partition) in read])

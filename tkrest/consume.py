@@ -15,13 +15,13 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, 
 
 from tk import topics
 from tk.errors import NotSent, TkError, UnknownTopic
-from tkrest.client import ANSWER_SECONDS, AT_ONCE, Client, Options
+from tkrest.client import ANSWER_SECONDS, AT_ONCE, Client, Options, take_off
 from tkrest.errors import NO_TOPIC, IllegalState, InstanceNotFound, KafkaFailed, RestError, of_kafka
 from tkrest.fetched import Fetched, Name
 
 logger = logging.getLogger(__name__)
 
-BEGIN_SECONDS = 1.0  # how long a look at a group's offsets may take that is repeated until it has an answer
+BEGIN_SECONDS = 1.0  # how long one question of where to begin may take; it is repeated until it has an answer
 WAIT_SECONDS = 0.25  # one wait for records: a read that shall end looks so often
 CALLBACK_SECONDS = 0.01  # a wait for librdkafka's callbacks, which a wait for records does not end with
 
@@ -117,7 +117,7 @@ class Instance:
         self._leave()
         self._fetched.drop(self._fetched.held)
         self._fetched.hold(partitions)
-        self._consumer.assign([TopicPartition(*name, OFFSET_END) for name in self.assignment()])
+        self._consumer.assign([])
         self._by_hand = True
         self._begin(ANSWER_SECONDS)
 
@@ -134,13 +134,14 @@ class Instance:
         if consumer is not self._consumer:  # one that was given up
             return
         self._fetched.hold((each.topic, each.partition) for each in partitions)
-        consumer.incremental_assign([TopicPartition(each.topic, each.partition, OFFSET_END) for each in partitions])
+        consumer.incremental_assign([])  # each is put on when it is known where it begins
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if consumer is self._consumer and self._paused:  # a pause outlives an assignment: it would come back with it
+            consumer.resume(partitions)
+        take_off(consumer, partitions)
         if consumer is not self._consumer:
             return
-        if self._paused:  # a pause outlives an assignment: it would come back with the partition
-            consumer.resume(partitions)
         # What the last answer held is not committed: the client has not come back after it.
         self._fetched.drop((each.topic, each.partition) for each in partitions)
 
@@ -150,19 +151,23 @@ class Instance:
         librdkafka would ask by itself, but once: where the group's coordinator has just moved, it is refused, and the
         partition stands still for ever (librdkafka#5586).
         """
-        if not self._fetched.unbegun or self._client.unanswered:  # the answer is to count what was committed just now
+        unbegun = self._fetched.unbegun
+        if not unbegun or self._client.unanswered:  # the answer is to count what was committed just now
             return
+        reset = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}.get(self.options.auto_offset_reset)
         try:
-            group = self._client.committed(self._fetched.unbegun, seconds)
+            starts = {name: each.offset for name, each in self._client.committed(unbegun, seconds).items()}
+            none = unbegun - starts.keys()
+            if none and reset is not None:
+                starts |= self._client.ends(none, reset, seconds)
         except (RestError, TkError) as problem:
             if not isinstance(problem, NotSent):
                 self._problem = problem
             return
-        reset = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}.get(self.options.auto_offset_reset)
-        starts = {name: group[name].offset if name in group else reset for name in self._fetched.unbegun}
-        unknown = next((name for name in sorted(starts) if starts[name] is None), None)
+        unknown = min(unbegun - starts.keys(), default=None)
         self._problem = _no_offset(unknown, "the group has committed none") if unknown else None
-        self._put_at({name: start for name, start in starts.items() if start is not None})
+        if starts:
+            self._put_at(starts)
 
     def _put_at(self, offsets: dict[Name, int]) -> None:
         self._client.put_at(offsets)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Message, TopicPartition
 
 from tests.fuzzing import CASES
 from tests.strangers import NONE, Addresses, Site
@@ -55,9 +55,7 @@ class Consumer:
         self._at: dict[tuple[str, int], int] = {}
 
     def subscribe(self, names: list[str], on_assign: Any, **others: Any) -> None:
-        partitions = [TopicPartition(name, 0, 0) for name in names]
-        self.assign(partitions)
-        on_assign(self, partitions)
+        on_assign(self, [TopicPartition(name, 0, 0) for name in names])
 
     def assign(self, partitions: list[TopicPartition]) -> None:
         self._at = {}
@@ -83,6 +81,11 @@ class Consumer:
 
     def committed(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
         return [TopicPartition(each.topic, each.partition, 3) for each in asked]
+
+    def offsets_for_times(self, asked: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+        return [
+            TopicPartition(each.topic, each.partition, 0 if each.offset == OFFSET_BEGINNING else 5) for each in asked
+        ]
 
     def get_watermark_offsets(self, where: TopicPartition, timeout: float) -> tuple[int, int]:
         return 0, 5

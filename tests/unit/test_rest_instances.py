@@ -59,9 +59,55 @@ def test_where_the_group_is_is_asked_until_its_coordinator_answers(instance, mon
     assert list(refusals) == []
 
 
+def test_where_a_new_group_begins_is_asked_until_the_leader_answers(instance, monkeypatch):
+    answer = Consumer.offsets_for_times
+    refusals = iter([KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION])
+
+    def offsets_for_times(self, asked, timeout):
+        for code in refusals:
+            raise KafkaException(KafkaError(code))
+        return answer(self, asked, timeout)
+
+    monkeypatch.setattr(Consumer, "committed", lambda self, asked, timeout: asked)
+    monkeypatch.setattr(Consumer, "offsets_for_times", offsets_for_times)
+    instance.assign([("orders", 0)])
+    assert instance._problem is None
+    assert [each["offset"] for each in instance.read(5, 1_000_000)] == [0, 1]
+
+
 def test_a_group_whose_offsets_are_not_the_callers_to_see_is_told_so(instance, monkeypatch):
     refused = KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
     monkeypatch.setattr(Consumer, "committed", lambda *args, **kwargs: (_ for _ in ()).throw(refused))
     instance.assign([("orders", 0)])
     with pytest.raises(KafkaFailed):
         instance.read(0.1, 1_000_000)
+
+
+def test_partitions_that_have_not_begun_can_be_taken_away(instance, monkeypatch):
+    refused = KafkaException(KafkaError(KafkaError.NOT_COORDINATOR))
+    monkeypatch.setattr(Consumer, "committed", lambda *args, **kwargs: (_ for _ in ()).throw(refused))
+    instance.subscribe(["orders"])
+    instance._on_revoke(instance._consumer, [TopicPartition("orders", 0)])
+    assert instance.assignment() == []
+
+
+@pytest.mark.parametrize(("reset", "expected"), [("earliest", [0, 1]), ("latest", [])])
+@pytest.mark.parametrize("choose", ["subscribe", "assign"])
+def test_librdkafka_is_never_asked_to_find_where_to_begin(monkeypatch, choose, reset, expected):
+    """What it looks up by itself it looks up again later, and puts the partition back there: after a seek too."""
+    given = []
+    put_on = Consumer.incremental_assign
+
+    def incremental_assign(self, partitions):
+        given.extend(each.offset for each in partitions)
+        put_on(self, partitions)
+
+    monkeypatch.setattr(client, "Consumer", Consumer)
+    monkeypatch.setattr(Consumer, "incremental_assign", incremental_assign)
+    monkeypatch.setattr(Consumer, "committed", lambda self, asked, timeout: asked)
+    instance = Instance("g", "one", "somebody", Options(JSON, reset))
+    getattr(instance, choose)(["orders"] if choose == "subscribe" else [("orders", 0)])
+    assert [each["offset"] for each in instance.read(0.1, 1_000_000)] == expected
+    instance.seek({("orders", 0): 3})
+    assert [each["offset"] for each in instance.read(0.1, 1_000_000)] == [3, 4]
+    assert given == [0 if expected else 5, 3]
