@@ -67,9 +67,10 @@ def test_a_zombie_wakes_after_its_partitions_moved(stand: Stand):
 
 
 @pytest.mark.long
+@protected_by("compare_and_set", "duplicates")
 def test_a_zombie_wakes_after_its_commit(stand: Stand):
-    """With what it has read meanwhile in hand. Whether it writes or learns first that it has nothing to write is chance."""
-    zombie(stand, "database.committed")
+    """With the next batch in hand, which it writes before it hears that its partitions are another's."""
+    zombie(stand, "database.committed", next_in_hand=True)
 
 
 @pytest.mark.long
@@ -78,15 +79,23 @@ def test_a_zombie_hangs_inside_its_transaction(stand: Stand):
     zombie(stand, "database.written")
 
 
-def zombie(stand: Stand, step: str) -> None:
+def zombie(stand: Stand, step: str, *, next_in_hand: bool = False) -> None:
+    """next_in_hand: it has read on when it is stopped, and stores that before it lets go of what it has lost."""
     stand.make_topic()
     for _ in range(2):
         stand.consume("database")
     with stand.records():
         stand.wait_stored(50)
         with stand.fault(step):
-            pid = stand.kill_at(step, action="stop")
+            if next_in_hand:
+                pid = stand.kill_at(step, action="sleep 5")  # over when it wakes: a session's timeout is 4 s
+                time.sleep(1)  # while the thread that polls reads on
+                os.kill(pid, signal.SIGSTOP)
+            else:
+                pid = stand.kill_at(step, action="stop")
             stand.wait_everywhere(100)  # the other has them all, after the session's timeout
+            if next_in_hand:
+                stand.steps.arm("leaving.begun", "sleep 3")  # the first to leave is the zombie
             os.kill(pid, signal.SIGCONT)
         stand.wait_stored(200)
     stand.verdict("database")

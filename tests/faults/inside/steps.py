@@ -85,6 +85,7 @@ def watch() -> None:
     _around(deadletters, "store", "", "letter.stored")
     _around(handler.HandlerSink, "_fail", "", "letter.committed")
     _around(Session, "_commit", "offsets.begun", "offsets.committed")
+    _around(Session, "_leave", "leaving.begun", "")
     _around(Store, "mark", "relay.acknowledged", "relay.marked")
     put(file, "os", _Os())
 
