@@ -53,6 +53,12 @@ class SinkContract:
         assert sink.claim([PLACE])[PLACE].next_offset == 7
         assert sink.knows("orders")
 
+    def test_where_a_place_began_is_kept(self, sink):
+        sink.begin({PLACE: 7, OTHER: 3})
+        claim = sink.claim([PLACE])[PLACE]
+        sink.write([batch(PLACE, claim, 7, 8)])
+        assert sink.begun([PLACE, PLACE._replace(topic_id="id-2")]) == {PLACE: 7}
+
     def test_a_topic_made_again_is_another_place(self, sink):
         self.begun(sink, PLACE)
         assert sink.claim([PLACE._replace(topic_id="id-2")]) == {}

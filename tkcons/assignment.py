@@ -63,6 +63,7 @@ class Assignment:
     def hold(self, place: Place, claim: Claim) -> None:
         with self._change:
             self._held[place.topic, place.partition] = Held(place, claim, claim.next_offset)
+            self.moved[place.topic, place.partition] = claim.next_offset
             self.stale.discard((place.topic, place.partition))
 
     def add(self, messages: Iterable[Message]) -> None:
@@ -138,10 +139,17 @@ class Assignment:
             return stale
 
     def take_moved(self) -> dict[Name, int]:
-        """Positions that have moved since the last call."""
+        """Positions that are new or have moved since the last call."""
         with self._change:
             moved, self.moved = self.moved, {}
             return moved
+
+    def not_told(self, names: Iterable[Name]) -> None:
+        """Kafka did not take the positions of these partitions: the next call of `take_moved` gives them again."""
+        with self._change:
+            for name in names:
+                if name in self._held:
+                    self.moved[name] = self._held[name].claim.next_offset
 
     def positions(self) -> dict[Name, int]:
         """The stored position of each held partition."""

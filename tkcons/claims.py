@@ -10,6 +10,7 @@ from django.db import close_old_connections
 from tk import topics
 from tk.errors import UnknownTopic
 from tkcons.assignment import Name
+from tkcons.beginning import tell, told
 from tkcons.conf import settings
 from tkcons.groups import Spec
 from tkcons.seeking import at_time
@@ -27,6 +28,8 @@ class Claims:
         self._spec = spec
         self._sink = sink
         self._consumer = consumer
+        self._places: dict[Name, Place] = {}
+        self._begun: dict[Place, int] = {}
 
     def take(self, names: Iterable[Name]) -> dict[Place, Claim]:
         """Claim these partitions (topic and number), under their topics' ids of this moment.
@@ -45,12 +48,18 @@ class Claims:
         for place in places:
             if place not in claims:  # the broker that was asked is behind the one that assigned it
                 raise UnknownTopic(f"Kafka does not tell of partition {place.partition} of {place.topic!r} yet.")
+        self._places |= {(place.topic, place.partition): place for place in places}
+        self._begun |= self._sink.begun(places)
         return claims
 
     def renew(self, name: Name) -> Claim | None:
         """Claim a partition anew; None where the group knows nothing of the topic that has this name now."""
         place = _place(name)
         return self._sink.claim([place]).get(place)
+
+    def tell(self, moved: dict[Name, int]) -> list[TopicPartition]:
+        """These positions, as they are committed to Kafka."""
+        return [tell(self._places[name], offset, self._begun.get(self._places[name])) for name, offset in moved.items()]
 
     def _starts(self, topic: str) -> dict[Place, int]:
         """Where to begin in every partition of the topic, so that no member resolves it a second time.
@@ -61,33 +70,44 @@ class Claims:
         seen = topics.get(topic)
         places = [Place(topic, seen.id, partition) for partition in range(seen.partitions)]
         first = not self._sink.knows(topic)
-        committed: dict[int, int] = {}
-        if first:
-            asked = [TopicPartition(topic, place.partition) for place in places]
-            answer = self._consumer.committed(asked, timeout=ANSWER_SECONDS)
-            if failed := next((p.error for p in answer if p.error is not None), None):
-                raise KafkaException(failed)  # not the same as none committed: START might pass messages over
-            committed = {p.partition: p.offset for p in answer if p.offset >= 0}
-            if committed:  # of an earlier consumer; or the database was restored to a time before the group began
-                logger.warning(
-                    "begins at Kafka's offsets",
-                    extra={
-                        "action": "begin",
-                        "group": self._spec.name,
-                        "topic": topic,
-                        "partitions": sorted(committed),
-                    },
-                )
+        committed, begun = self._at_kafka(places) if first else ({}, {})
         starts = {}
         for place in places:
             where = TopicPartition(topic, place.partition)
             low, high = self._consumer.get_watermark_offsets(where, timeout=ANSWER_SECONDS)
             starts[place] = low
-            if place.partition in committed:
-                starts[place] = committed[place.partition]
+            if place in committed:
+                starts[place] = committed[place]
+            elif place in begun:
+                starts[place] = max(begun[place], low)
             elif first:
                 starts[place] = self._start(place, low, high)
         return starts
+
+    def _at_kafka(self, places: list[Place]) -> tuple[dict[Place, int], dict[Place, int]]:
+        """What an earlier consumer has committed; and where we had begun, if Kafka was told it.
+
+        The sink has then lost its positions, and with them what it had stored since.
+        """
+        asked = [TopicPartition(place.topic, place.partition) for place in places]
+        answer = self._consumer.committed(asked, timeout=ANSWER_SECONDS)
+        if failed := next((p.error for p in answer if p.error is not None), None):
+            raise KafkaException(failed)  # not the same as none committed: START might pass messages over
+        committed, begun = {}, {}
+        for place, at in zip(places, answer, strict=True):
+            if (start := told(place, at)) is not None:
+                begun[place] = start
+            elif at.offset >= 0:
+                committed[place] = at.offset
+        for what, offsets in [
+            ("begins at Kafka's offsets", committed),
+            ("positions are lost: begins again where it had begun", begun),
+        ]:
+            if offsets:
+                partitions = [place.partition for place in offsets]
+                where = {"group": self._spec.name, "topic": places[0].topic, "partitions": partitions}
+                logger.warning(what, extra={"action": "begin", **where})
+        return committed, begun
 
     def _start(self, place: Place, low: int, high: int) -> int:
         start = settings.START if self._spec.start is None else self._spec.start

@@ -12,7 +12,7 @@ class Position(models.Model):
 
     group = models.CharField(_("group"), max_length=249)
     topic = models.CharField(_("topic"), max_length=249)
-    topic_id = models.CharField(_("topic id"), max_length=22)  # Kafka's, URL-safe base64
+    topic_id = models.CharField(_("topic id"), max_length=22)  # Kafka's, in base64 without padding
     partition = models.PositiveIntegerField(_("partition"))
     generation = models.BigIntegerField(_("generation"), default=0)
     start_offset = models.BigIntegerField(_("start offset"))  # where the group began: the audit's lower bound

@@ -70,6 +70,14 @@ def knows(group: str, topic: str, using: str) -> bool:
     return Position.objects.using(using).filter(group=group, topic=topic).exists()
 
 
+def begun(group: str, places: Iterable[Place], using: str) -> dict[Place, int]:
+    """Where the group began in these places."""
+    wanted = set(places)
+    rows = Position.objects.using(using).filter(group=group, topic_id__in={place.topic_id for place in wanted})
+    found = {Place(*row[:3]): row[3] for row in rows.values_list("topic", "topic_id", "partition", "start_offset")}
+    return {place: found[place] for place in wanted & found.keys()}
+
+
 def advance(batches: Sequence[Batch], keys: dict[Place, int], using: str, ahead: int | None = None) -> None:
     """Move positions on, inside the transaction that stores the batches.
 

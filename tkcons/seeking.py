@@ -14,7 +14,8 @@ from tk.access import Caller, require
 from tk.client import client_config
 from tk.errors import NotSent
 from tkcons import groups
-from tkcons.errors import CannotSeek, GroupRunning
+from tkcons.beginning import tell
+from tkcons.errors import CannotSeek, GroupRunning, SinkUnavailable
 from tkcons.models import Group
 from tkcons.sinks.base import Claim, Place, Sink
 
@@ -75,8 +76,9 @@ def move(
             moves += [(place, claim, offsets[place]) for place, claim in sink.claim(offsets).items()]
         for place, claim, offset in moves:
             sink.seek(place, claim, offset)
-        with contextlib.suppress(KafkaException):  # Kafka's own offsets are for lag tools
-            committed = [TopicPartition(place.topic, place.partition, offset) for place, _, offset in moves]
+        with contextlib.suppress(KafkaException, SinkUnavailable):  # the group's members tell it too
+            begun = sink.begun(place for place, _, _ in moves)
+            committed = [tell(place, offset, begun.get(place)) for place, _, offset in moves]
             consumer.commit(offsets=committed, asynchronous=False)
     moved = {place: (claim.next_offset, offset) for place, claim, offset in moves}
     told = ", ".join(f"{place.topic}[{place.partition}] {old} to {new}" for place, (old, new) in moved.items())

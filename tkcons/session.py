@@ -42,7 +42,8 @@ class Session:
         self.assignment = Assignment(settings.BATCH, settings.BATCH_BYTES, only)
         self.worker = Worker(spec.name, sink, self.assignment)
         self._sink = sink
-        self._consumer = Consumer(client_config(options.member(spec.name, static_id), options.defaults()))
+        member = {**options.member(spec.name, static_id), "on_commit": self._on_commit}
+        self._consumer = Consumer(client_config(member, options.defaults()))
         self._claims = Claims(spec, sink, self._consumer)
         self._unclaimed: set[Name] = set()  # assigned by Kafka, not yet claimed from the sink
         self._try_claims_at = 0.0
@@ -256,14 +257,17 @@ class Session:
                 self._resting.add(name)
 
     def _commit(self) -> None:
-        """Tell Kafka the positions, for lag tools. Nobody waits for the answer, and a failure is no harm: ours count."""
+        """Tell Kafka the positions, for lag tools, and where the group began. Nobody waits for the answer: ours count."""
         moved = self.assignment.take_moved()
         if moved:
-            offsets = [TopicPartition(*name, offset) for name, offset in moved.items()]
             try:
-                self._consumer.commit(offsets=offsets, asynchronous=True)
+                self._consumer.commit(offsets=self._claims.tell(moved), asynchronous=True)
             except KafkaException as error:
+                self.assignment.not_told(moved)
                 logger.info("not committed", extra={"action": "commit", "group": self.spec.name, "error": str(error)})
+
+    def _on_commit(self, error: KafkaError | None, offsets: list[TopicPartition]) -> None:
+        self.assignment.not_told((each.topic, each.partition) for each in offsets if error or each.error)
 
     def _close(self) -> None:
         """Let the write under way come to its end and leave the group, which commits; what waits is given back."""

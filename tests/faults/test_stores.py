@@ -150,15 +150,31 @@ def test_the_database_is_restored_from_an_older_backup(stand: Stand):
     consumer = stand.consume("database", "handler")
     with stand.records():
         for store in ("database", "handler"):
-            stand.wait_stored(100, store)  # what had not begun yet has no position that could go back
+            stand.wait_stored(100, store)
         stand.end(consumer)
-        stand.servers.sql(f"CREATE DATABASE {stand.name}_backup TEMPLATE {stand.name}")
-        consumer = stand.consume("database", "handler")
-        stand.wait_stored(500)
-        with stand.fault("restored"):
-            stand.end(consumer)
-            stand.servers.sql(f"DROP DATABASE {stand.name} WITH (FORCE)")
-            stand.servers.sql(f"CREATE DATABASE {stand.name} TEMPLATE {stand.name}_backup")
-            stand.consume("database", "handler")
-        stand.wait_stored(500)
+        restored(stand)
     stand.verdict("database", "handler")
+
+
+@pytest.mark.long
+@protected_by("told_start", "missing")
+def test_the_database_is_restored_to_a_time_before_its_groups_began(stand: Stand):
+    """There are no positions in the backup: the groups begin again where they had told Kafka that they began."""
+    stand.make_topic()
+    with stand.records():
+        restored(stand)
+    stand.verdict("database", "handler")
+
+
+def restored(stand: Stand) -> None:
+    """The backup is of now; messages are stored, the backup comes back, and messages are stored."""
+    stand.servers.sql(f"CREATE DATABASE {stand.name}_backup TEMPLATE {stand.name}")
+    consumer = stand.consume("database", "handler")
+    for store in ("database", "handler"):
+        stand.wait_stored(500, store)
+    with stand.fault("restored"):
+        stand.end(consumer)
+        stand.servers.sql(f"DROP DATABASE {stand.name} WITH (FORCE)")
+        stand.servers.sql(f"CREATE DATABASE {stand.name} TEMPLATE {stand.name}_backup")
+        stand.consume("database", "handler")
+    stand.wait_stored(500)

@@ -27,6 +27,9 @@ class Totals(Sink):
     def knows(self, topic: str) -> bool:
         return positions.knows(self.group, topic, "default")
 
+    def begun(self, places: Iterable[Place]) -> dict[Place, int]:
+        return positions.begun(self.group, places, "default")
+
     def write(self, batches: Sequence[Batch]) -> None:
         with transaction.atomic():
             positions.advance(batches, self.keys, "default")

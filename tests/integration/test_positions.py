@@ -22,8 +22,12 @@ from tests.integration.consuming import QUICK, database, numbers, running, state
 from tests.waiting import eventually
 from tk.access import Caller
 from tkcons import groups
+from tkcons.beginning import tell
 from tkcons.claims import Claims
-from tkcons.models import Group, Member, Position
+from tkcons.groups import Spec
+from tkcons.models import Group, Member, Message, Position
+from tkcons.sinks import JsonLinesSink
+from tkcons.sinks.base import Place
 from tklocal.kafka import Cluster
 
 pytestmark = [pytest.mark.kafka, pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("quick")]
@@ -63,6 +67,75 @@ def test_at_first_contact_kafkas_position_counts(send, broker, topic, group, cap
         eventually(lambda: len(values(group)) == 3)
     assert values(group) == ["7", "8", "9"]
     assert "begins at Kafka's offsets" in caplog.messages
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_group_whose_positions_are_lost_begins_again_where_it_had_begun(
+    send, broker, kafka_admin, topic, group, settings, caplog, deleted
+):
+    """Its database was restored to a time before the group began: what it has stored since is gone with the positions."""
+    settings.TKCONS = {**QUICK, "START": "latest"}
+    send(topic, *range(5))
+    with running(database(group, topic)):
+        eventually(lambda: Position.objects.filter(group=group).exists())
+        send(topic, *range(5, 10))
+        eventually(lambda: len(values(group)) == 5)
+    Message.objects.filter(position__group=group).delete()
+    Position.objects.filter(group=group).delete()
+    if deleted:
+        kafka_admin.delete_records([TopicPartition(topic, 0, 7)])[TopicPartition(topic, 0)].result(10)
+    send(topic, 10)
+    first = 7 if deleted else 5
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 11 - first)
+    assert values(group) == numbers(11 - first, first)
+    assert "positions are lost: begins again where it had begun" in caplog.messages
+
+
+def test_kafka_is_told_where_a_group_began_before_any_message_comes(send, broker, topic, group, settings, monkeypatch):
+    """And again until it takes it: what the first commit tells of the partition is more than Kafka keeps."""
+    refused = []
+
+    class Refused(Consumer):
+        def commit(self, *, offsets, asynchronous):
+            if not refused:
+                refused.extend(offsets)
+                offsets = [TopicPartition(each.topic, each.partition, each.offset, "x" * 5_000) for each in offsets]
+            return super().commit(offsets=offsets, asynchronous=asynchronous)
+
+    monkeypatch.setattr("tkcons.session.Consumer", Refused)
+    settings.TKCONS = {**QUICK, "START": "latest"}
+    send(topic, *range(5))
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": group})
+    with running(database(group, topic)):
+        eventually(lambda: consumer.committed([TopicPartition(topic, 0)], timeout=10)[0].offset == 5)
+    consumer.close()
+    assert refused
+    Position.objects.filter(group=group).delete()
+    send(topic, *range(5, 8))
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 3)
+    assert values(group) == numbers(3, 5)
+
+
+def test_what_kafka_was_told_of_a_topic_of_before_means_everything_is_unread(send, broker, topic, group):
+    send(topic, *range(10))
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": group})
+    consumer.commit(offsets=[tell(Place(topic, "A" * 22, 0), 9, 7)], asynchronous=False)
+    consumer.close()
+    with running(database(group, topic)):
+        eventually(lambda: len(values(group)) == 10)
+
+
+def test_a_file_that_is_removed_with_its_positions_is_written_again(send, topic, group, tmp_path):
+    path = tmp_path / "lines.jsonl"
+    spec = Spec(group, (topic,), JsonLinesSink, {"path": path})
+    send(topic, *range(10))
+    for _ in range(2):
+        with running(spec):
+            eventually(lambda: path.exists() and path.read_text().count("\n") == 10)
+        for each in tmp_path.iterdir():
+            each.unlink()
 
 
 def test_latest_is_resolved_once_and_stored_before_any_message(send, topic, group, settings):

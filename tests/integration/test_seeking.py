@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 import pytest
-from confluent_kafka import Message, Producer
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from django.contrib.auth.models import Group as Role
 from django.core.management import CommandError, call_command
 
 from tests.integration.consuming import QUICK, numbers, running, values
 from tests.waiting import eventually
+from tk import topics
 from tk.access import Caller
 from tk.errors import Unauthenticated
 from tk.record import EVENT_ID_HEADER
@@ -64,9 +65,13 @@ def ten(send, topic):
         eventually(lambda: len(values(GROUP)) == 10)
 
 
-def test_reset_stores_everything_again_once(ten, topic):
+def test_reset_stores_everything_again_once(ten, broker, topic):
     assert f"{topic}[0]: from 10 to 0" in run("reset", GROUP)
     assert Stored.objects.count() == 0
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": GROUP})
+    (seen,) = consumer.committed([TopicPartition(topic, 0)], timeout=10)
+    consumer.close()
+    assert (seen.offset, seen.metadata) == (0, f"tkcons: began at 0 of {topics.get(topic).id}")
     store(10)
     assert values(GROUP) == numbers(10)
     assert "missing 0, duplicate 0" in audited()

@@ -78,11 +78,25 @@ def test_a_revoked_partition_is_not_written_later():
 
 def test_the_positions_to_commit_are_those_stored():
     assignment = holding(PLACE)
+    assert assignment.take_moved() == {("t", 0): 0}  # where it goes on
     assignment.add(messages(0, 0, 1))
     assert assignment.take_moved() == {}
     assignment.done(assignment.take(0))
     assert assignment.take_moved() == {("t", 0): 2}
     assert assignment.take_moved() == {}
+
+
+def test_positions_that_kafka_did_not_take_are_told_again_while_they_are_held():
+    assignment = holding(PLACE, OTHER)
+    assignment.take_moved()
+    assignment.add(messages(0, 0, 1))
+    assignment.done(assignment.take(0))
+    refused = assignment.take_moved()
+    assignment.add(messages(0, 2))
+    assignment.done(assignment.take(0))
+    assignment.drop([("t", 1)], 0)
+    assignment.not_told([*refused, ("t", 1)])
+    assert assignment.take_moved() == {("t", 0): 3}  # as it is by now
 
 
 def test_full_by_count_and_by_bytes():
@@ -103,6 +117,7 @@ def test_full_by_count_and_by_bytes():
 
 def test_a_resting_partition_takes_no_room_and_comes_again_from_its_position():
     assignment = holding(PLACE, OTHER)
+    assignment.take_moved()
     assignment.add(messages(0, 0, 1, 2) + messages(1, 0))
     first, second = assignment.take(0)
     assignment.add(messages(0, *range(3, 102)))

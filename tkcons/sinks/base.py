@@ -72,6 +72,14 @@ class Sink(ABC):
     def knows(self, topic: str) -> bool:
         """Whether the group has a position in any topic of this name, under whatever id."""
 
+    def begun(self, places: Iterable[Place]) -> dict[Place, int]:
+        """Where the group began in these places; {}: that is not kept.
+
+        Kafka is told it: a sink that has lost its positions, as one restored to a time before the group began, begins
+        there again and not at Kafka's offsets.
+        """
+        return {}
+
     @abstractmethod
     def write(self, batches: Sequence[Batch]) -> int | None:
         """Store all of these batches and advance their positions, or store nothing and raise.

@@ -49,6 +49,10 @@ class PositionedSink(Sink):
         with translated():
             return positions.knows(self.group, topic, self.using)
 
+    def begun(self, places: Iterable[Place]) -> dict[Place, int]:
+        with translated():
+            return positions.begun(self.group, places, self.using)
+
     def seek(self, place: Place, claim: Claim, offset: int) -> None:
         with translated():
             positions.seek(place, claim, offset, self._keys[place], self.using)

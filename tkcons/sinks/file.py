@@ -107,6 +107,11 @@ class FileSink(Sink):
         with self._translated():
             return self.ledger.knows(topic)
 
+    def begun(self, places: Iterable[Place]) -> dict[Place, int]:
+        with self._translated():
+            wanted = set(places)
+            return {place: start for place, start, _ in self.ledger.positions() if place in wanted}
+
     def write(self, batches: Sequence[Batch]) -> None:
         with self._translated():
             self._clear_if_wanted()

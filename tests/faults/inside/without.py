@@ -129,6 +129,13 @@ def stored_position() -> None:
     compare_and_set()
 
 
+def told_start() -> None:
+    """Where a group has no position, Kafka's group offsets count, whoever committed them."""
+    from tkcons import claims
+
+    put(claims, "told", lambda place, committed: None)
+
+
 def dead_letter() -> None:
     """A message that cannot be handled is passed over."""
     from django.db import transaction
@@ -269,6 +276,7 @@ PROTECTIONS: dict[str, Callable[[], None]] = {
         trying_again,
         topic_id,
         stored_position,
+        told_start,
         dead_letter,
         letter_confirmed,
         letter_id,
