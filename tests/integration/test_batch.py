@@ -248,7 +248,7 @@ def test_an_atomic_batch_is_read_through_before_its_transaction_begins(local, mo
 
 
 def test_a_record_that_the_broker_refuses_takes_the_others_with_it(local, broker, topic, settings):
-    settings.TK = {"TOPIC": topic, "MAX_VALUE_BYTES": 2_000_000}
+    settings.TK = {"TOPIC": topic, "MAX_VALUE_BYTES": 2_000_000, "DELIVERY_TIMEOUT": 3.0, "REQUEST_TIMEOUT": 5.0}
     answer = post(local, "?lines=1&atomic=1", b"a\n" + b"x" * 1_900_000 + b"\nb\n", "text/plain")
     assert (answer.status_code, answer["X-Error-Code"]) == (413, "too_large")
     assert values(broker, topic) == []
@@ -306,7 +306,7 @@ def test_every_answer_is_true_when_the_broker_dies_in_the_middle(settings, tmp_p
         dead = threading.Event()
 
         def windows():
-            for number in range(60):
+            for number in range(50):
                 if number == 20:
                     cluster.kill()
                     dead.set()
@@ -315,7 +315,7 @@ def test_every_answer_is_true_when_the_broker_dies_in_the_middle(settings, tmp_p
                     time.sleep(0.1)
 
         outcomes = [outcome for flight in pipeline.sending(windows()) for outcome in flight.outcomes]
-        assert len(outcomes) == 6_000
+        assert len(outcomes) == 5_000
         cluster.restart()
         cluster.wait()
         stored = [int(value) for value in values(cluster.bootstrap, "sample-topic")]
@@ -338,7 +338,8 @@ def _are_true(outcomes: list, stored: list[int]) -> None:
             assert count <= 1, number
 
 
-def test_an_atomic_batch_is_there_whole_or_not_at_all_when_the_broker_dies(settings, tmp_path):
+def test_an_atomic_batch_is_there_whole_or_not_at_all_when_the_broker_dies(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(transactions, "TRANSACTION_SECONDS", 4.0)
     settings.DEBUG = True
     settings.TK = {"DELIVERY_TIMEOUT": 3.0, "REQUEST_TIMEOUT": 5.0}
     client = Client()
@@ -367,7 +368,7 @@ def test_an_atomic_batch_is_there_whole_or_not_at_all_when_the_broker_dies(setti
 
 
 def _settled(bootstrap: str) -> list[bytes]:
-    """What is there once no transaction is open any more: the coordinator ends it after at most 10 s."""
+    """What is there once no transaction is open any more: the coordinator ends it after TRANSACTION_SECONDS."""
     producer.send(tk.Record("sample-topic", b"-2"))
     return eventually(lambda: (found := values(bootstrap, "sample-topic")) and found[-1] == b"-2" and found, 30)
 
