@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections import Counter
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -10,7 +11,7 @@ from django.test import Client
 
 import tk
 from tests.waiting import eventually
-from tk import access, errors, pipeline, producer, transactions
+from tk import access, batch, errors, pipeline, producer, transactions
 from tk.models import Token
 from tk.record import EVENT_ID_HEADER
 from tklocal.kafka import Cluster
@@ -339,32 +340,46 @@ def _are_true(outcomes: list, stored: list[int]) -> None:
 
 
 def test_an_atomic_batch_is_there_whole_or_not_at_all_when_the_broker_dies(settings, tmp_path, monkeypatch):
+    """With its first records acknowledged; and with all of them, before the commit is asked for."""
     monkeypatch.setattr(transactions, "TRANSACTION_SECONDS", 4.0)
     settings.DEBUG = True
     settings.TK = {"DELIVERY_TIMEOUT": 3.0, "REQUEST_TIMEOUT": 5.0}
-    client = Client()
+    client, sound, commit = Client(), batch._sound, transactions._commit
     with Cluster(tmp_path, port=0) as cluster:
         settings.KAFKA_BROKER_URL = cluster.bootstrap
-        statuses = []
-        for number in range(6):
-            body = b"".join(b"%d\n" % number for _ in range(2_000))
-            timer = threading.Timer(0.02 * number, cluster.kill) if number in {2, 4} else None
-            if timer:
-                timer.start()
-            answer = post(client, "?lines=1&atomic=1&summary=1", body, "text/plain")
+
+        def dies_after_the_first(sent):
+            yield next(flights := sound(sent))
+            cluster.kill()
+            yield from flights
+
+        def dies_before_commit(slot, made):
+            cluster.kill()
+            commit(slot, made)
+
+        def send(number: int) -> int:
+            answer = post(client, "?lines=1&atomic=1&summary=1", b"%d\n" % number * 20_000, "text/plain")
             answer.close()
-            statuses.append(answer.status_code)
-            if timer:
-                timer.join()
+            if not cluster.alive:
                 cluster.restart()
                 cluster.wait()
                 eventually(lambda: client.get("/tkprod?message=-1").status_code == 200, 30)
-        assert statuses[0] == 200
-        assert set(statuses) <= {200, 503, 504}
-        time.sleep(1)
-        stored = [int(value) for value in _settled(cluster.bootstrap)]
-        for number, status in enumerate(statuses):
-            assert stored.count(number) in {200: {2_000}, 503: {0}, 504: {0, 2_000}}[status], (number, status)
+            return answer.status_code
+
+        statuses = [send(0)]
+        with monkeypatch.context() as dying:
+            dying.setattr(batch, "_sound", dies_after_the_first)
+            statuses.append(send(1))
+        statuses.append(send(2))
+        with monkeypatch.context() as dying:
+            dying.setattr(transactions, "_commit", dies_before_commit)
+            statuses.append(send(3))
+        statuses.append(send(4))
+        stored = Counter(int(value) for value in _settled(cluster.bootstrap))
+    assert statuses[:3] == [200, 503, 200]
+    assert (statuses[3], statuses[4]) in {(503, 200), (504, 200)}
+    assert [stored[number] for number in (0, 1, 2, 4)] == [20_000, 0, 20_000, 20_000]
+    assert stored[3] in {503: {0}, 504: {0, 20_000}}[statuses[3]]
 
 
 def _settled(bootstrap: str) -> list[bytes]:
