@@ -30,10 +30,8 @@ class Client:
     """`consumer` is confluent_kafka's. For one thread at a time."""
 
     def __init__(self, group: str, options: Options, on_error: Callable[[KafkaError], None]) -> None:
-        reset = options.auto_offset_reset
         config = {
-            **member(group, static_id=""),
-            "auto.offset.reset": "error" if reset == "none" else reset,
+            **member(group, static_id=""),  # an offset that Kafka does not have is an error: see put_at
             "allow.auto.create.topics": False,
             "fetch.max.bytes": settings.FETCH_KIB * 1_024,
             "error_cb": on_error,

@@ -148,6 +148,7 @@ class Instance:
     def _begin(self, seconds: float) -> None:
         """Ask where the group is in the partitions that came to us, and go on there; without an answer the next look does.
 
+        Where it is nowhere, or Kafka does not have its offset, auto.offset.reset says where.
         librdkafka would ask by itself, but once: where the group's coordinator has just moved, it is refused, and the
         partition stands still for ever (librdkafka#5586).
         """
@@ -156,7 +157,8 @@ class Instance:
             return
         reset = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}.get(self.options.auto_offset_reset)
         try:
-            starts = {name: each.offset for name, each in self._client.committed(unbegun, seconds).items()}
+            group = self._client.committed(unbegun, seconds)
+            starts = {name: group[name].offset for name in group.keys() - self._fetched.lost}
             none = unbegun - starts.keys()
             if none and reset is not None:
                 starts |= self._client.ends(none, reset, seconds)
@@ -218,13 +220,19 @@ class Instance:
 
     def _note(self, message: Message, error: KafkaError) -> None:
         if error.code() in _NO_OFFSET:
-            self._problem = _no_offset((message.topic() or "", message.partition() or 0), error.str())
+            self._lose((message.topic() or "", message.partition() or 0), error.str())
         elif error.code() in NO_TOPIC:
             self._problem = UnknownTopic(f"The broker has no topic {message.topic()!r}.")
         elif error.fatal():
             self._problem = KafkaFailed(f"Kafka error: {error.str()}")
         else:
             logger.warning("consumer", extra={"action": "rest", "group": self.group, "error": error.str()})
+
+    def _lose(self, name: Name, why: str) -> None:
+        if self.options.auto_offset_reset == "none":
+            self._problem = _no_offset(name, why)
+        else:
+            self._fetched.lose(name)
 
     def _complain(self) -> None:
         """Nothing came: say why, where it is known."""

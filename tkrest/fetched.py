@@ -19,6 +19,7 @@ class Fetched:
     def __init__(self) -> None:
         self.held: frozenset[Name] = frozenset()  # partitions whose records are the instance's
         self.unbegun: frozenset[Name] = frozenset()  # of these, those where it is not known yet where to go on
+        self.lost: frozenset[Name] = frozenset()  # since they are held, Kafka did not have their offset
         self._waiting: deque[Message] = deque()
         self._given: dict[Name, int] = {}  # the offset after the last record given, where it is not committed
 
@@ -32,6 +33,12 @@ class Fetched:
         held = frozenset(names)
         self.held |= held
         self.unbegun |= held
+        self.lost -= held
+
+    def lose(self, name: Name) -> None:
+        """Kafka does not have this partition's offset: it begins anew, and not at the group's."""
+        self.unbegun |= {name} & self.held
+        self.lost |= {name} & self.held
 
     def begin(self, names: Iterable[Name]) -> None:
         """What comes of these partitions from now on comes from where the instance goes on."""

@@ -83,6 +83,14 @@ def test_a_group_whose_offsets_are_not_the_callers_to_see_is_told_so(instance, m
         instance.read(0.1, 1_000_000)
 
 
+def test_a_partition_that_begins_anew_begins_at_the_groups_offset_when_it_comes_again(instance):
+    instance.assign([("orders", 0)])
+    instance._lose(("orders", 0), "out of range")
+    assert [each["offset"] for each in instance.read(5, 1_000_000)] == [0, 1]
+    instance.assign([("orders", 0)])
+    assert [each["offset"] for each in instance.read(5, 1_000_000)] == [3, 4]
+
+
 def test_partitions_that_have_not_begun_can_be_taken_away(instance, monkeypatch):
     refused = KafkaException(KafkaError(KafkaError.NOT_COORDINATOR))
     monkeypatch.setattr(Consumer, "committed", lambda *args, **kwargs: (_ for _ in ()).throw(refused))

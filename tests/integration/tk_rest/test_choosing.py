@@ -2,7 +2,9 @@
 
 import time
 
+import confluent_kafka as kafka
 import pytest
+from confluent_kafka import TopicPartition
 
 from tests.integration.tk_rest.conftest import Consumer
 from tests.waiting import eventually
@@ -49,6 +51,32 @@ def test_positions_of_a_member_of_the_group(local, consumer, topic, group):
     assert made("GET", "/subscription") == {"topics": []}
     local.send(topic, 5)
     assert made.records("?timeout=300") == []
+
+
+@pytest.mark.parametrize(("reset", "expected"), [("earliest", [3, 4]), ("latest", [])])
+def test_at_an_offset_that_kafka_does_not_have_it_begins_as_it_was_told(
+    local, consumer, broker, kafka_admin, topic, group, reset, expected
+):
+    """The group's, which has expired, and one that was chosen and is past the end."""
+    local.send(topic, *range(5))
+    where = TopicPartition(topic, 0, 3)
+    member = kafka.Consumer({"bootstrap.servers": broker, "group.id": group})
+    member.commit(offsets=[TopicPartition(topic, 0, 1)], asynchronous=False)
+    member.close()
+    kafka_admin.delete_records([where])[where].result(10)
+    made = consumer(group, **{"auto.offset.reset": reset})
+    partition = {"topic": topic, "partition": 0}
+    made("POST", "/assignments", {"partitions": [partition]})
+    assert [each["value"] for each in made.records("?timeout=1000")] == expected
+    local.send(topic, 5)
+    assert made.values(1) == [5]
+    made("POST", "/positions", {"offsets": [{**partition, "offset": 99}]})
+    assert [each["value"] for each in made.records("?timeout=1000")] == ([*expected, 5] if expected else [])
+    made("POST", "/positions", {"offsets": [{**partition, "offset": 4}]})
+    assert made.values(2) == [4, 5]
+    time.sleep(0.6)  # librdkafka would look the beginning up again half a second later
+    local.send(topic, 6)
+    assert made.values(1) == [6]
 
 
 def test_a_subscription_and_partitions_by_hand_in_turn(local, consumer, topic, group):
