@@ -1,9 +1,10 @@
 """The Kafka consumer of an instance: questions and commits that are bounded in time and answered in tkrest's errors."""
 
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from tk.client import client_config
 from tk.errors import NotSent
@@ -39,6 +40,7 @@ class Client:
         }
         bounded = {"queued.max.messages.kbytes": settings.FETCH_KIB, "queued.min.messages": AT_ONCE}
         self.consumer = Consumer(client_config(config, {**defaults(), **bounded}))
+        self._end = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}.get(options.auto_offset_reset)
         self.unanswered = 0  # commits
         self.refusal: KafkaError | None = None  # how the last answer to a commit refused
 
@@ -54,29 +56,24 @@ class Client:
     def committed(self, names: Iterable[Name], seconds: float = ANSWER_SECONDS) -> dict[Name, TopicPartition]:
         """The group's committed offsets in these partitions, where there are some. Raises NotSent, KafkaFailed."""
         asked = [TopicPartition(*name) for name in names]
-        try:
-            answer: list[TopicPartition] = self.consumer.committed(asked, timeout=seconds)
-        except KafkaException as error:
-            raise of_kafka(error.args[0]) from error
-        for each in answer:
-            if each.error is not None:
-                raise of_kafka(each.error)
+        answer = _answer(self.consumer.committed, asked, seconds)
         return {(each.topic, each.partition): each for each in answer if each.offset >= 0}
 
-    def ends(self, names: Iterable[Name], end: int, seconds: float) -> dict[Name, int]:
-        """Of these partitions the first offset (OFFSET_BEGINNING) or that after the last (OFFSET_END).
+    def starts(self, names: AbstractSet[Name], lost: AbstractSet[Name], seconds: float) -> dict[Name, int]:
+        """Where to begin: at the group's offset; without one, and where Kafka does not have it, as auto.offset.reset says.
 
-        Raises NotSent, KafkaFailed, UnknownTopic.
+        Partitions without either are missing in the answer. Raises NotSent, KafkaFailed, UnknownTopic.
         """
+        found = {name: each.offset for name, each in self.committed(names, seconds).items() if name not in lost}
+        return found | self._ends(names - found.keys(), seconds)
+
+    def _ends(self, names: AbstractSet[Name], seconds: float) -> dict[Name, int]:
+        """Of these partitions the first offset or that after the last; {} where none shall be chosen."""
+        if not names or self._end is None:
+            return {}
         # In Kafka's protocol both are times: of the earliest and the latest record.
-        asked = [TopicPartition(*name, end) for name in names]
-        try:
-            answer: list[TopicPartition] = self.consumer.offsets_for_times(asked, timeout=seconds)
-        except KafkaException as error:
-            raise of_kafka(error.args[0]) from error
-        for each in answer:
-            if each.error is not None:
-                raise of_kafka(each.error)
+        asked = [TopicPartition(*name, self._end) for name in names]
+        answer = _answer(self.consumer.offsets_for_times, asked, seconds)
         return {(each.topic, each.partition): each.offset for each in answer}
 
     def watermarks(self, name: Name) -> tuple[int, int]:
@@ -98,6 +95,19 @@ class Client:
         take_off(self.consumer, targets)
         self.consumer.incremental_assign(targets)
         self.consumer.resume(targets)  # a pause outlives an assignment
+
+
+def _answer(
+    question: Callable[..., list[TopicPartition]], asked: list[TopicPartition], seconds: float
+) -> list[TopicPartition]:
+    try:
+        answer = question(asked, timeout=seconds)
+    except KafkaException as error:
+        raise of_kafka(error.args[0]) from error
+    for each in answer:
+        if each.error is not None:
+            raise of_kafka(each.error)
+    return answer
 
 
 def take_off(consumer: Consumer, partitions: Iterable[TopicPartition]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tk import topics
 from tk.errors import NotSent, TkError, UnknownTopic
@@ -148,20 +148,14 @@ class Instance:
     def _begin(self, seconds: float) -> None:
         """Ask where the group is in the partitions that came to us, and go on there; without an answer the next look does.
 
-        Where it is nowhere, or Kafka does not have its offset, auto.offset.reset says where.
         librdkafka would ask by itself, but once: where the group's coordinator has just moved, it is refused, and the
         partition stands still for ever (librdkafka#5586).
         """
         unbegun = self._fetched.unbegun
         if not unbegun or self._client.unanswered:  # the answer is to count what was committed just now
             return
-        reset = {"earliest": OFFSET_BEGINNING, "latest": OFFSET_END}.get(self.options.auto_offset_reset)
         try:
-            group = self._client.committed(unbegun, seconds)
-            starts = {name: group[name].offset for name in group.keys() - self._fetched.lost}
-            none = unbegun - starts.keys()
-            if none and reset is not None:
-                starts |= self._client.ends(none, reset, seconds)
+            starts = self._client.starts(unbegun, self._fetched.lost, seconds)
         except (RestError, TkError) as problem:
             if not isinstance(problem, NotSent):
                 self._problem = problem
