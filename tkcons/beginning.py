@@ -7,7 +7,7 @@ from confluent_kafka import TopicPartition
 from tkcons.sinks.base import Place
 
 # Kafka keeps a string with each committed offset, of up to 4,096 bytes (offset.metadata.max.bytes).
-_TOLD = re.compile(r"tkcons: began at (\d+) of (\S{22})")
+_TOLD = re.compile(r"tkcons: began at ([0-9]{1,18}) of (\S{22})")
 
 
 def tell(place: Place, offset: int, began_at: int | None) -> TopicPartition:
