@@ -137,13 +137,12 @@ class Instance:
         consumer.incremental_assign([])  # each is put on when it is known where it begins
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        if consumer is self._consumer and self._paused:  # a pause outlives an assignment: it would come back with it
-            consumer.resume(partitions)
+        if consumer is self._consumer:
+            if self._paused:  # a pause outlives an assignment: it would come back with the partition
+                consumer.resume(partitions)
+            # What the last answer held is not committed: the client has not come back after it.
+            self._fetched.drop((each.topic, each.partition) for each in partitions)
         take_off(consumer, partitions)
-        if consumer is not self._consumer:
-            return
-        # What the last answer held is not committed: the client has not come back after it.
-        self._fetched.drop((each.topic, each.partition) for each in partitions)
 
     def _begin(self, seconds: float) -> None:
         """Ask where the group is in the partitions that came to us, and go on there; without an answer the next look does.
