@@ -59,9 +59,16 @@ def test_where_the_group_is_is_asked_until_its_coordinator_answers(instance, mon
     assert list(refusals) == []
 
 
-def test_where_a_new_group_begins_is_asked_until_the_leader_answers(instance, monkeypatch):
+@pytest.mark.parametrize(
+    "code",
+    [
+        *(KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.OFFSET_NOT_AVAILABLE),
+        *(KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.FENCED_LEADER_EPOCH),
+    ],
+)
+def test_where_a_new_group_begins_is_asked_until_the_leader_answers(instance, monkeypatch, code):
     answer = Consumer.offsets_for_times
-    refusals = iter([KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION])
+    refusals = iter([code, code])
 
     def offsets_for_times(self, asked, timeout):
         for code in refusals:
